@@ -1,0 +1,1 @@
+"""What the services share: settings, ids, problem+json, logs, health, the server, and clients of Dapr and the model."""

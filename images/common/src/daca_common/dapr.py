@@ -1,0 +1,188 @@
+"""One pooled client for the sidecar's HTTP API.
+
+The Dapr SDK opens a TCP connection for each HTTP call and waits for the sidecar in its constructor; this client shares
+one session and connects when first used. Routes: https://docs.dapr.io/reference/api/
+"""
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from daca_common.logs import traceparent
+
+JSON = "application/json"
+CLOUD_EVENT = "application/cloudevents+json"
+CREATE = "-1"
+"""The ETag that writes a key only if it does not exist. Redis counts ETags from 1 and takes "0" for "do not check"."""
+
+
+class DaprError(Exception):
+    """The sidecar, or what it called, answered with an error."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        """The HTTP status."""
+        self.code = code
+        """Dapr's ``errorCode``; empty where the answer carried none."""
+        self.message = message
+
+
+class DaprUnavailable(Exception):
+    """No answer: refused, broken off or timed out. Whether the call took effect is unknown."""
+
+
+class Answer(NamedTuple):
+    """A 2xx answer: ``body`` as bytes, ``etag`` where the state API sent one."""
+
+    status: int
+    body: bytes
+    etag: str | None
+
+    def json(self) -> Any:
+        """The body as JSON; ``None`` for an empty one (204, or a state that does not exist)."""
+        return orjson.loads(self.body) if self.body else None
+
+
+class DaprClient:
+    """The sidecar's HTTP API: actors, state, publish, secrets, invocation, metadata.
+
+    Every method raises :class:`DaprError` for an error answer and :class:`DaprUnavailable` for none.
+    """
+
+    def __init__(
+        self, http_port: int, *, api_token: str | None = None, timeout_seconds: float = 30.0, connections: int = 256
+    ) -> None:
+        self._base = f"http://127.0.0.1:{http_port}"
+        self._headers = {"dapr-api-token": api_token} if api_token else {}
+        self._timeout = timeout_seconds
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the pooled connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        content_type: str = JSON,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Answer:
+        """Sends one request to ``path``, which is already quoted and starts with ``/v1.0``."""
+        if self._session is None:  # made here because a session belongs to the running event loop
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60),
+                headers=self._headers,
+            )
+        sent = dict(headers or {})
+        if body is not None:
+            sent["Content-Type"] = content_type
+        if (parent := traceparent.get()) is not None:
+            sent["traceparent"] = parent
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds or self._timeout)
+        try:
+            async with self._session.request(
+                method, URL(self._base + path, encoded=True), data=body, headers=sent, timeout=timeout
+            ) as response:
+                content = await response.read()
+                if response.status >= 300:
+                    raise _error(response.status, content)
+                return Answer(response.status, content, response.headers.get("ETag"))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise DaprUnavailable(f"{method} {path.split('/')[2]}: {error or type(error).__name__}") from error
+
+    async def invoke_actor(
+        self, actor_type: str, actor_id: str, method: str, arguments: object, *, timeout_seconds: float | None = None
+    ) -> Any:
+        """Calls an actor's method with one JSON argument; its JSON result."""
+        path = f"/v1.0/actors/{actor_type}/{_quoted(actor_id)}/method/{method}"
+        answer = await self.request("POST", path, orjson.dumps(arguments), timeout_seconds=timeout_seconds)
+        return answer.json()
+
+    async def get_actor_state(self, actor_type: str, actor_id: str, key: str) -> Any:
+        """The value under ``key`` of an actor that is active behind this sidecar; ``None`` where there is none."""
+        return (await self.request("GET", f"/v1.0/actors/{actor_type}/{_quoted(actor_id)}/state/{_quoted(key)}")).json()
+
+    async def put_actor_state(self, actor_type: str, actor_id: str, key: str, value: object, etag: str) -> None:
+        """Writes one key, if its ETag still is ``etag`` (:data:`CREATE`: if the key does not exist).
+
+        Dapr answers a mismatch with a plain 500, so every :class:`DaprError` here may be one: read again, then judge.
+        """
+        request = {"key": key, "value": value, "etag": etag, "options": {"concurrency": "first-write"}}
+        body = orjson.dumps([{"operation": "upsert", "request": request}])
+        await self.request("PUT", f"/v1.0/actors/{actor_type}/{_quoted(actor_id)}/state", body)
+
+    async def get_state(self, store: str, key: str) -> tuple[Any, str | None]:
+        """Value and ETag of a key; ``(None, None)`` where there is none."""
+        answer = await self.request("GET", f"/v1.0/state/{store}/{_quoted(key)}?consistency=strong")
+        return (answer.json(), answer.etag) if answer.body else (None, None)
+
+    async def save_state(self, store: str, key: str, value: object, etag: str | None) -> bool:
+        """Writes a key if its ETag still is ``etag`` (``None``: if it does not exist); False if another wrote."""
+        item = {"key": key, "value": value, "etag": etag or CREATE, "options": {"concurrency": "first-write"}}
+        try:
+            await self.request("POST", f"/v1.0/state/{store}", orjson.dumps([item]))
+        except DaprError as error:
+            if error.status == 409:
+                return False
+            raise
+        return True
+
+    async def publish(self, pubsub: str, topic: str, cloud_event: Mapping[str, object]) -> None:
+        """Publishes an event that is already a CloudEvent, so that its ``id`` stays the same when it is sent again."""
+        path = f"/v1.0/publish/{pubsub}/{topic}"
+        await self.request("POST", path, orjson.dumps(cloud_event), content_type=CLOUD_EVENT)
+
+    async def get_secret(self, store: str, name: str) -> dict[str, str]:
+        """The keys and values of a secret; empty where the store has none of that name."""
+        try:
+            return dict((await self.request("GET", f"/v1.0/secrets/{store}/{_quoted(name)}")).json() or {})
+        except DaprError as error:
+            if error.status == 404 or "not found" in error.message:
+                return {}
+            raise
+
+    async def invoke_service(
+        self, app_id: str, http_method: str, path: str, body: object = None, *, timeout_seconds: float | None = None
+    ) -> Any:
+        """Calls ``path`` (quoted, no leading slash) of another service; its JSON answer."""
+        data = None if body is None else orjson.dumps(body)
+        path = f"/v1.0/invoke/{app_id}/method/{path}"
+        return (await self.request(http_method, path, data, timeout_seconds=timeout_seconds)).json()
+
+    async def metadata(self) -> dict[str, Any]:
+        """What the sidecar says of itself: components, subscriptions, actor runtime."""
+        return dict((await self.request("GET", "/v1.0/metadata", timeout_seconds=3)).json())
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
+
+
+def _error(status: int, body: bytes) -> DaprError:
+    try:
+        told = json.loads(body)
+        return DaprError(status, str(told.get("errorCode", "")), str(told.get("message", told)))
+    except (ValueError, AttributeError):
+        return DaprError(status, "", body[:500].decode("utf-8", "replace"))

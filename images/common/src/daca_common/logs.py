@@ -1,0 +1,94 @@
+"""JSON logs on standard output: one line a request, never a user's text, id or key.
+
+A user appears as a hash, so that lines of one user can be put together without naming them. The trace id is the W3C
+``traceparent`` that the sidecar passes on, so a line can be found from a trace and the other way round.
+"""
+
+import hashlib
+import logging
+import sys
+import time
+from contextvars import ContextVar
+from typing import Any
+
+from pythonjsonlogger.orjson import OrjsonFormatter
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+"""The W3C trace context of the request at hand, handed on to Dapr."""
+
+_request: ContextVar[dict[str, Any] | None] = ContextVar("request_log", default=None)
+_log = logging.getLogger("access")
+
+QUIET = ("/livez", "/readyz", "/healthz", "/dapr/", "/actors/")
+"""Paths that the kubelet and the sidecar call all the time: logged only where the level is DEBUG."""
+
+
+def configure(level: str) -> None:
+    """Sends every log record to standard output as one JSON object a line."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        OrjsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("uvicorn.access").disabled = True
+    # Their INFO lines name hosts and bodies of every call.
+    for name in ("httpx2", "openai", "openai.agents", "aiohttp.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def user_hash(user_id: str) -> str:
+    """A user id as logs show it: 12 hex digits of its SHA-256."""
+    return hashlib.sha256(user_id.encode()).hexdigest()[:12]
+
+
+def annotate(**fields: Any) -> None:
+    """Adds fields to the line of the request at hand; without a request it does nothing."""
+    line = _request.get()
+    if line is not None:
+        line.update(fields)
+
+
+class RequestLog:
+    """Writes the line of each request, and carries its trace context."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
+        traceparent.set(parent)
+        level = logging.DEBUG if scope["path"].startswith(QUIET) else logging.INFO
+        if not _log.isEnabledFor(level):
+            await self._app(scope, receive, send)
+            return
+        line: dict[str, Any] = {}
+        _request.set(line)
+        status = 500
+        start = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            # The route's template, not the path: paths carry user ids.
+            route = getattr(scope.get("route"), "path", "-")
+            line |= {
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "duration_ms": round((time.perf_counter() - start) * 1000, 1),
+                "trace_id": parent.split("-")[1] if parent and parent.count("-") == 3 else None,
+            }
+            _log.log(level, "request", extra=line)

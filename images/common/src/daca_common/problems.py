@@ -1,0 +1,135 @@
+"""Errors as problem+json (RFC 9457), each naming the field at fault and the mend."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, TypedDict
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(TypedDict):
+    """One field that is wrong: ``field`` as a dotted path (``metadata.session_id``), ``detail`` as a sentence."""
+
+    field: str
+    detail: str
+
+
+class Problem(Exception):
+    """An answer that is an error. Raised anywhere below a route, sent as ``application/problem+json``."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str = "about:blank",
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """``kind`` becomes the problem's ``type``: a URI reference that tells problems of one status apart."""
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.kind = kind
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+
+    def response(self) -> Response:
+        """The problem as an HTTP answer."""
+        body: dict[str, Any] = {
+            "type": self.kind,
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        return Response(orjson.dumps(body), self.status, self.headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of ``app`` a problem+json answer: ours, validation's, the router's and what nobody expected."""
+
+    async def on_problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101 - registered for Problem only
+        return error.response()
+
+    async def on_invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        found = error.errors()
+        if any(item["type"] == "json_invalid" for item in found):
+            return Problem(400, "The body is not valid JSON.", kind="/problems/invalid-json").response()
+        errors: list[FieldError] = [{"field": _field(item["loc"]), "detail": item["msg"]} for item in found]
+        summary = "; ".join(f"{item['field']}: {item['detail']}" for item in errors)
+        return Problem(422, summary, kind="/problems/invalid-field", errors=errors).response()
+
+    async def on_http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        return Problem(error.status_code, str(error.detail), headers=error.headers).response()
+
+    async def on_unexpected(_: Request, __: Exception) -> Response:
+        return Problem(500, "An unexpected error; the service's log has it under this request's trace id.").response()
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_unexpected)
+
+
+def _field(location: Sequence[int | str]) -> str:
+    """``("body", "metadata", "session_id")`` -> ``metadata.session_id``; the body itself is called ``body``."""
+    parts = [str(part) for part in location]
+    return ".".join(parts[1:]) if len(parts) > 1 else parts[0]
+
+
+class BodyLimit:
+    """Answers 413 to a body over ``limit`` bytes without reading it all, whether or not its length is declared.
+
+    ``exempt`` is a path prefix that the sidecar alone calls, with bodies of our own making.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, exempt: str = "/actors/") -> None:
+        self._app = app
+        self._limit = limit
+        self._exempt = exempt
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(self._exempt):
+            await self._app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > self._limit:
+            await self._refuse(scope, receive, send)
+            return
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise _TooLarge
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        except _TooLarge:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = f"The body is larger than {self._limit:,} bytes."
+        await Problem(413, detail, kind="/problems/too-large").response()(scope, receive, send)
+
+
+class _TooLarge(HTTPException):
+    """The body went over the limit while it was read. FastAPI passes an HTTPException through, wrapping any other."""
+
+    def __init__(self) -> None:
+        super().__init__(413, "The body is larger than this service takes.")
