@@ -1,0 +1,1 @@
+"""Chat over HTTP. The way of a message: routes -> turn -> actor and agent -> events."""

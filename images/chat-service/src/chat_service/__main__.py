@@ -1,0 +1,5 @@
+"""``python -m chat_service``."""
+
+from chat_service.main import main
+
+main()

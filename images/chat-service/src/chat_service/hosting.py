@@ -1,0 +1,113 @@
+"""Hosts ``UserSessionActor`` in this process through the SDK's FastAPI extension, with what the SDK leaves open.
+
+The SDK's default JSON turns text such as ``5m`` into a duration, and its HTTP client connects anew for each call and
+waits for the sidecar in its constructor; both can be replaced.
+"""
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
+from dapr.actor import ActorId, ActorRuntime
+from dapr.actor.runtime.config import ActorReentrancyConfig, ActorRuntimeConfig, ActorTypeConfig
+from dapr.actor.runtime.context import ActorRuntimeContext
+from dapr.clients.base import DaprActorClientBase
+from dapr.ext.fastapi import DaprActor
+from dapr.serializers import Serializer
+
+from chat_service.actor import UserSessionActor
+from chat_service.session import SessionHost
+from chat_service.settings import Settings
+from chat_service.store import ACTOR_TYPE
+
+_log = logging.getLogger(__name__)
+
+
+class JsonSerializer(Serializer):
+    """JSON as it is: nothing in a text is taken for a date or a duration."""
+
+    def serialize(self, obj: object, custom_hook: object = None) -> bytes:  # noqa: ARG002 - the SDK's signature
+        return orjson.dumps(obj)
+
+    def deserialize(self, data: bytes, data_type: object = object, custom_hook: object = None) -> Any:  # noqa: ARG002
+        return orjson.loads(data) if data else {}
+
+
+class ActorClient(DaprActorClientBase):
+    """The SDK's way out to the sidecar, over the process's pooled client."""
+
+    def __init__(self, dapr: DaprClient) -> None:
+        self._dapr = dapr
+
+    async def invoke_method(self, actor_type: str, actor_id: str, method: str, data: bytes | None = None) -> bytes:
+        return (await self._dapr.request("POST", _path(actor_type, actor_id, "method", method), data or b"{}")).body
+
+    async def save_state_transactionally(self, actor_type: str, actor_id: str, data: bytes) -> None:
+        await self._dapr.request("PUT", _path(actor_type, actor_id, "state"), data)
+
+    async def get_state(self, actor_type: str, actor_id: str, name: str) -> bytes:
+        return (await self._dapr.request("GET", _path(actor_type, actor_id, "state", name))).body
+
+    async def register_reminder(self, actor_type: str, actor_id: str, name: str, data: bytes) -> None:
+        await self._dapr.request("PUT", _path(actor_type, actor_id, "reminders", name), data)
+
+    async def unregister_reminder(self, actor_type: str, actor_id: str, name: str) -> None:
+        await self._dapr.request("DELETE", _path(actor_type, actor_id, "reminders", name))
+
+    async def register_timer(self, actor_type: str, actor_id: str, name: str, data: bytes) -> None:
+        await self._dapr.request("PUT", _path(actor_type, actor_id, "timers", name), data)
+
+    async def unregister_timer(self, actor_type: str, actor_id: str, name: str) -> None:
+        await self._dapr.request("DELETE", _path(actor_type, actor_id, "timers", name))
+
+
+def _path(actor_type: str, actor_id: str, *parts: str) -> str:
+    return "/".join(("/v1.0/actors", actor_type, *(quote(part, safe="") for part in (actor_id, *parts))))
+
+
+def configure(settings: Settings) -> None:
+    """What the sidecar is told of the actor type (``GET /dapr/config``)."""
+    actor_type = ActorTypeConfig(
+        actor_type=ACTOR_TYPE,
+        actor_idle_timeout=timedelta(seconds=settings.actor_idle_timeout_seconds),
+        actor_scan_interval=timedelta(seconds=settings.actor_scan_interval_seconds),
+        drain_ongoing_call_timeout=timedelta(milliseconds=settings.actor_drain_timeout_ms),
+        drain_rebalanced_actors=settings.actor_drain_rebalanced,
+        reentrancy=ActorReentrancyConfig(enabled=settings.actor_reentrancy),
+    )
+    config = ActorRuntimeConfig()
+    config.update_actor_type_configs([actor_type])
+    ActorRuntime.set_actor_config(config)
+
+
+async def register(actors: DaprActor, host: SessionHost, dapr: DaprClient) -> None:
+    """Makes the SDK route the actor's calls to the sessions of ``host``."""
+
+    def activate(context: ActorRuntimeContext, actor_id: ActorId) -> UserSessionActor:
+        return UserSessionActor(context, actor_id, host)
+
+    serializer = JsonSerializer()
+    await actors.register_actor(
+        UserSessionActor,
+        message_serializer=serializer,
+        state_serializer=serializer,
+        actor_factory=activate,
+        actor_client=ActorClient(dapr),
+    )
+
+
+async def registered(dapr: DaprClient) -> None:
+    """Returns once placement has this process among the hosts of the actor type."""
+    while True:
+        try:
+            runtime = (await dapr.metadata()).get("actorRuntime", {})
+            types = {item["type"] for item in runtime.get("activeActors") or []}
+            if runtime.get("hostReady") and ACTOR_TYPE in types:
+                return
+        except (DaprError, DaprUnavailable):
+            _log.debug("the sidecar does not answer yet")
+        await asyncio.sleep(0.2)

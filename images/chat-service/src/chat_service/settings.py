@@ -1,0 +1,40 @@
+"""What chat-service is told by its environment; charts/daca sets each of these from a value."""
+
+import socket
+from typing import Annotated, Literal
+
+from daca_common.model import ModelSettings
+from pydantic import Field
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(ModelSettings):
+    """Every setting has a default that works beside a sidecar on this machine."""
+
+    port: int = Field(8010, ge=1, le=65535)
+    cors_origins: tuple[str, ...] = ("http://localhost:3000",)
+    pod_name: str = Field(default_factory=socket.gethostname)
+    """What the actors call their host."""
+
+    memory_app_id: str = "agent-memory-service"
+    memory_timeout_seconds: Seconds = 2.0
+    """After that a turn goes on with what is known of a new user."""
+
+    pubsub_name: str = "pubsub"
+    pubsub_topic: str = "conversations"
+
+    turn_lease_seconds: Annotated[float, Field(ge=1, le=60)] = 5.0
+    """How long a turn whose pod died holds up the next one."""
+    turn_wait_seconds: Annotated[float, Field(ge=0, le=300)] = 30.0
+    """How long a message waits for the user's turns before it; then 503."""
+    turn_when_busy: Literal["wait", "reject"] = "wait"
+    """``reject``: a second message of a user gets 409 at once."""
+
+    actor_idle_timeout_seconds: Seconds = 3600.0
+    actor_scan_interval_seconds: Seconds = 30.0
+    actor_drain_timeout_ms: Annotated[int, Field(ge=1, le=7000)] = 200
+    """Above some 8 s placement gives the sidecar up in the middle of a round."""
+    actor_drain_rebalanced: bool = True
+    actor_reentrancy: bool = False
+    """On, Dapr loses writes of reminders (dapr#10532)."""
