@@ -66,6 +66,7 @@ class Service:
         app.include_router(routes.router(self.turns))
         hosting.configure(self.settings)
         self.actors = DaprActor(app)
+        app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY)
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(self.settings.cors_origins),

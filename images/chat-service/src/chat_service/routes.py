@@ -76,7 +76,6 @@ def router(turns: Turns) -> APIRouter:
     @api.post(
         "/chat/",
         response_model=Reply,
-        max_body_size=MAX_BODY,
         responses={200: {"content": {EVENT_STREAM: {}}, "description": "The reply, or its events as they come."}},
     )
     async def chat(

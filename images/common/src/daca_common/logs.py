@@ -1,16 +1,19 @@
 """JSON logs on standard output: one line a request, never a user's text, id or key.
 
-A user appears as a hash, so that lines of one user can be put together without naming them. The trace id is the W3C
-``traceparent`` that the sidecar passes on, so a line can be found from a trace and the other way round.
+A user appears as a hash, so that lines of one user can be put together without naming them. The trace id is that of
+the W3C ``traceparent``, taken from the request or made here and handed on to Dapr, so the lines of one turn can be
+found in the logs of all services and sidecars.
 """
 
 import hashlib
 import logging
+import secrets
 import sys
 import time
 from contextvars import ContextVar
 from typing import Any
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.orjson import OrjsonFormatter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +33,7 @@ def configure(level: str) -> None:
     handler.setFormatter(
         OrjsonFormatter(
             "%(asctime)s %(levelname)s %(name)s %(message)s",
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         )
     )
@@ -63,6 +67,8 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
+        if parent is None or parent.count("-") != 3:
+            parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"  # not sampled: Dapr's own rate decides
         traceparent.set(parent)
         level = logging.DEBUG if scope["path"].startswith(QUIET) else logging.INFO
         if not _log.isEnabledFor(level):
@@ -89,6 +95,6 @@ class RequestLog:
                 "route": route,
                 "status": status,
                 "duration_ms": round((time.perf_counter() - start) * 1000, 1),
-                "trace_id": parent.split("-")[1] if parent and parent.count("-") == 3 else None,
+                "trace_id": parent.split("-")[1],
             }
             _log.log(level, "request", extra=line)

@@ -92,21 +92,22 @@ def _field(location: Sequence[int | str]) -> str:
 class BodyLimit:
     """Answers 413 to a body over ``limit`` bytes without reading it all, whether or not its length is declared.
 
-    ``exempt`` is a path prefix that the sidecar alone calls, with bodies of our own making.
+    FastAPI's own ``max_body_size`` does the same in plain text. What only the sidecar calls (``/actors/``) is exempt:
+    its bodies are of our own making.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, exempt: str = "/actors/") -> None:
+    def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
         self._limit = limit
-        self._exempt = exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(self._exempt):
+        if scope["type"] != "http" or scope["path"].startswith("/actors/"):
             await self._app(scope, receive, send)
             return
+        refused = Problem(413, f"The body is larger than {self._limit:,} bytes.", kind="/problems/too-large")
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > self._limit:
-            await self._refuse(scope, receive, send)
+            await refused.response()(scope, receive, send)
             return
         size = 0
 
@@ -115,21 +116,8 @@ class BodyLimit:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._limit:
-                raise _TooLarge
+                # FastAPI makes a 400 of what fails while it reads a body, except for an HTTPException.
+                raise HTTPException(413, refused.detail)
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except _TooLarge:
-            await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        detail = f"The body is larger than {self._limit:,} bytes."
-        await Problem(413, detail, kind="/problems/too-large").response()(scope, receive, send)
-
-
-class _TooLarge(HTTPException):
-    """The body went over the limit while it was read. FastAPI passes an HTTPException through, wrapping any other."""
-
-    def __init__(self) -> None:
-        super().__init__(413, "The body is larger than this service takes.")
+        await self._app(scope, counted, send)

@@ -1,8 +1,8 @@
 """Runs a service under uvicorn so that a pod's end loses nothing.
 
 Uvicorn closes its socket on SIGTERM at once. A pod that is asked to go still receives requests for a moment (the
-Service learns of it later) and its sidecar still calls its actors. So SIGTERM first drains: readiness goes, new work is refused
-by the routes, what is open finishes, and only then does the socket close.
+Service learns of it later) and its sidecar still calls its actors. So SIGTERM first drains: readiness goes, new work is
+refused by the routes, what is open finishes, and only then does the socket close.
 """
 
 import asyncio
