@@ -140,7 +140,7 @@ async def test_a_renewed_lease_lasts():
         renewed = await session.renew(TurnRef(turn_id="t1", lease_token=grant["lease_token"]))
         assert renewed["status"] == "renewed"
     assert (await session.begin(BeginTurn(turn_id="t2")))["status"] == "busy"
-    assert (await session.renew(TurnRef(turn_id="t1", lease_token="of another")))["status"] == "lost"  # noqa: S106
+    assert (await session.renew(TurnRef(turn_id="t1", lease_token="of another")))["status"] == "lost"
 
 
 async def test_an_abandoned_turn_frees_the_session(hosts: Hosts):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 from daca_common import logs, problems, server
 from daca_common.dapr import DaprClient
@@ -21,6 +22,9 @@ from chat_service.session import SessionHost
 from chat_service.settings import Settings
 from chat_service.store import DocumentStore
 from chat_service.turn import Turns
+
+SIDECAR_LEAVES_SECONDS: Final = 15.0
+"""More than the sidecar takes from its first failed health check of this process to its end."""
 
 
 class Service:
@@ -48,11 +52,16 @@ class Service:
         self.app = self._app()
 
     async def drain(self) -> None:
-        """SIGTERM: no new turn; the open ones and their events finish; then the sidecar may go as well."""
+        """SIGTERM: no new turn; the open ones and their events finish; then the sidecar goes, and this process last.
+
+        Until then the sidecar calls the actors that live here: for turns of other pods, and to deactivate them.
+        """
         self.health.draining = True
         await self.turns.drain()
         await self.events.drain()
         self.health.drained = True
+        with contextlib.suppress(TimeoutError):  # only this container was asked to go
+            await asyncio.wait_for(self.dapr.gone(), SIDECAR_LEAVES_SECONDS)
 
     def _app(self) -> FastAPI:
         app = FastAPI(
