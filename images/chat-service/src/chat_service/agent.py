@@ -11,6 +11,7 @@ from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, RunConfig, 
 from agents.exceptions import AgentsException
 from daca_common.model import ModelClient, ModelKeyMissing
 from daca_common.problems import Problem
+from httpx2 import ConnectTimeout
 from openai.types.responses import ResponseTextDeltaEvent
 
 from chat_service.memory import Memory
@@ -59,21 +60,27 @@ class ChatAgent:
                 reply = await self._run(text, context, on_token)
         except ModelKeyMissing as error:
             raise Problem(503, str(error), kind="/problems/model-key-missing") from error
-        except (TimeoutError, openai.APITimeoutError) as error:
-            detail = f"The model did not answer within {self._timeout_seconds:g} s. Nothing was stored; send it again."
-            raise Problem(504, detail, kind="/problems/model-timeout") from error
-        except (openai.APIConnectionError, openai.RateLimitError) as error:
-            detail = f"The model is not available ({type(error).__name__}). Nothing was stored; send it again."
-            raise Problem(503, detail, kind="/problems/model-unavailable", headers=RETRY_AFTER) from error
-        except (openai.OpenAIError, AgentsException) as error:
-            detail = f"The model failed ({type(error).__name__}). Nothing was stored; send it again."
-            raise Problem(502, detail, kind="/problems/model-failed") from error
+        except (TimeoutError, openai.OpenAIError, AgentsException) as error:
+            raise self._problem(error) from error
         if not reply.strip() or len(reply) > MAX_TEXT:
             detail = "The model's reply was " + (
                 "empty." if not reply.strip() else f"longer than {MAX_TEXT:,} characters."
             )
             raise Problem(502, detail + " Nothing was stored; send it again.", kind="/problems/model-failed")
         return reply
+
+    def _problem(self, error: Exception) -> Problem:
+        name = type(error).__name__
+        # The aiohttp transport calls every failure to connect, a refusal too, a ConnectTimeout.
+        unconnected = isinstance(error.__cause__, ConnectTimeout)
+        if isinstance(error, (TimeoutError, openai.APITimeoutError)) and not unconnected:
+            detail = f"The model did not answer within {self._timeout_seconds:g} s. Nothing was stored; send it again."
+            return Problem(504, detail, kind="/problems/model-timeout")
+        if isinstance(error, (openai.APIConnectionError, openai.RateLimitError)):
+            detail = f"The model is not available ({name}). Nothing was stored; send it again."
+            return Problem(503, detail, kind="/problems/model-unavailable", headers=RETRY_AFTER)
+        detail = f"The model failed ({name}). Nothing was stored; send it again."
+        return Problem(502, detail, kind="/problems/model-failed")
 
     async def _run(self, text: str, context: Context, on_token: OnToken | None) -> str:
         model = OpenAIChatCompletionsModel(model=self._model, openai_client=await self._client.get())

@@ -1,0 +1,155 @@
+"""The agent against a server of the OpenAI chat API: what it is told, what it does with each way of failing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from chat_service.agent import ChatAgent, Context, instructions
+from chat_service.memory import Memory
+from daca_common.dapr import DaprClient
+from daca_common.model import ModelClient, ModelSettings
+from daca_common.problems import Problem
+
+CONTEXT = Context(
+    memory=Memory(name="Junaid", preferred_style="casual", user_summary="Junaid likes books."),
+    window=(("Hi there", "Hello Junaid!"),),
+    running_summary="",
+)
+
+
+class Model:
+    """Answers as it is told to, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.status = 200
+        self.messages: list[dict[str, Any]] = [{"role": "assistant", "content": "Hello!"}]
+        self.delay = 0.0
+        self.port = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests.append(await request.json())
+        await asyncio.sleep(self.delay)
+        if self.status != 200:
+            return web.json_response({"error": {"message": "no", "type": "server_error"}}, status=self.status)
+        message = self.messages[min(len(self.requests), len(self.messages)) - 1]
+        finish = "tool_calls" if "tool_calls" in message else "stop"
+        return web.json_response(
+            {
+                "id": "c",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "m",
+                "choices": [{"index": 0, "finish_reason": finish, "message": message}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            }
+        )
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Model]:
+    model = Model()
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", model.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    model.port = runner.addresses[0][1]
+    yield model
+    await runner.cleanup()
+
+
+async def replied(port: int, text: str = "Hi", *, timeout_seconds: float = 5.0, **settings: Any) -> str:
+    options = ModelSettings(model_base_url=f"http://127.0.0.1:{port}/v1", dapr_http_port=1, **settings)
+    async with DaprClient(options.dapr_http_port) as dapr:
+        client = ModelClient(options, dapr)
+        try:
+            return await ChatAgent(client, options.model, timeout_seconds).reply(text, CONTEXT)
+        finally:
+            await client.close()
+
+
+def test_the_instructions_carry_name_style_both_summaries_and_the_window():
+    told = instructions(Context(CONTEXT.memory, CONTEXT.window, "They spoke of novels."))
+    assert told == (
+        "You are a helpful chatbot. Respond in a casual way. If the user asks for the time, use the get_current_time "
+        "tool. The user's name is Junaid. User summary: Junaid likes books.\n"
+        "Earlier conversation in brief: They spoke of novels.\n"
+        "Conversation history:\nUser: Hi there\nAssistant: Hello Junaid!"
+    )
+
+
+def test_without_a_history_the_instructions_say_so():
+    told = instructions(Context(CONTEXT.memory, (), ""))
+    assert told.endswith("User summary: Junaid likes books.\nConversation history:\nNo prior conversation.")
+
+
+async def test_the_model_is_asked_with_the_instructions_the_message_and_the_tool(model: Model):
+    assert await replied(model.port, "Hi") == "Hello!"
+    (asked,) = model.requests
+    assert asked["messages"] == [
+        {"role": "system", "content": instructions(CONTEXT)},
+        {"role": "user", "content": "Hi"},
+    ]
+    assert [tool["function"]["name"] for tool in asked["tools"]] == ["get_current_time"]
+
+
+async def test_the_time_comes_from_the_tool(model: Model):
+    call = {"id": "1", "type": "function", "function": {"name": "get_current_time", "arguments": "{}"}}
+    model.messages = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "assistant", "content": "It is late."},
+    ]
+    assert await replied(model.port, "What time is it?") == "It is late."
+    result = model.requests[1]["messages"][-1]
+    assert result["role"] == "tool"
+    assert result["content"].endswith(" UTC")
+
+
+@pytest.mark.parametrize(
+    ("status", "answered"), [(500, 502), (401, 502), (400, 502), (404, 502), (429, 503), (503, 502), (200, 502)]
+)
+async def test_a_failed_model_call_is_a_problem_and_never_a_reply(model: Model, status: int, answered: int):
+    model.status = status
+    model.messages = [{"role": "assistant", "content": " "}]
+    with pytest.raises(Problem) as failed:
+        await replied(model.port)
+    assert failed.value.status == answered
+    assert "Nothing was stored" in failed.value.detail
+    assert len(model.requests) == 1
+
+
+async def test_a_model_that_is_too_slow_is_a_504(model: Model):
+    model.delay = 1.0
+    with pytest.raises(Problem) as failed:
+        await replied(model.port, timeout_seconds=0.1)
+    assert failed.value.status == 504
+
+
+async def test_a_model_that_cannot_be_reached_is_a_503():
+    with pytest.raises(Problem) as failed:
+        await replied(1)
+    assert failed.value.status == 503
+
+
+async def test_a_reply_longer_than_what_is_kept_is_refused_rather_than_cut(model: Model):
+    model.messages = [{"role": "assistant", "content": "x" * 100_001}]
+    with pytest.raises(Problem) as failed:
+        await replied(model.port)
+    assert failed.value.status == 502
+
+
+async def test_a_missing_key_is_a_503_that_names_the_secret(model: Model):
+    with pytest.raises(Problem) as failed:
+        await replied(model.port, model_provider="gemini")
+    assert failed.value.status == 503
+    assert "'gemini-api-key'" in failed.value.detail
+    assert model.requests == []
+
+
+def test_a_provider_that_serves_what_you_loaded_wants_the_name_of_it():
+    with pytest.raises(ValueError, match="MODEL_NAME must be set"):
+        ModelSettings(model_provider="vllm")
