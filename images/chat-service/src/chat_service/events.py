@@ -5,6 +5,7 @@ Consumers drop duplicates by ``event_id`` and order by ``sequence``.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from typing import Any
@@ -32,6 +33,7 @@ class EventPublisher:
         self._pubsub = pubsub
         self._topic = topic
         self._tasks: dict[Session, asyncio.Task[None]] = {}
+        self._draining = asyncio.Event()
 
     def start(self, session: Session) -> None:
         """Sees to a session's outbox; a task that is at it already goes on."""
@@ -46,7 +48,8 @@ class EventPublisher:
             task.cancel()
 
     async def drain(self) -> None:
-        """Returns when every task is done."""
+        """Returns when every task is done; none waits any longer for a turn to come."""
+        self._draining.set()
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
@@ -58,7 +61,8 @@ class EventPublisher:
                 if await self._publish_next(session):
                     failures = 0
                     continue
-                await asyncio.sleep(SETTLE_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._draining.wait(), SETTLE_SECONDS)
                 if await self._publish_next(session):
                     continue
                 await session.mark_published()

@@ -69,6 +69,7 @@ class Service:
             description="Chat over HTTP; every user's session is a Dapr virtual actor.",
             version="0.1.0",
             lifespan=self._lifespan,
+            responses=problems.RESPONSES,
         )
         problems.install(app)
         app.include_router(self.health.router())
@@ -82,6 +83,7 @@ class Service:
             allow_credentials=True,
             allow_methods=["*"],
             allow_headers=["*"],
+            expose_headers=["Idempotency-Replayed"],
         )
         app.add_middleware(logs.RequestLog)
         return app

@@ -38,5 +38,5 @@ class MemoryClient:
                 await self._dapr.invoke_service(self._app_id, "GET", path, timeout_seconds=self._timeout_seconds)
             )
         except (DaprError, DaprUnavailable, ValidationError) as error:
-            _log.warning("memory not available, going on without", extra={"error": str(error)})
+            _log.warning("memory not available, going on without", extra={"error": type(error).__name__})
             return Memory.of_new_user(user_id)

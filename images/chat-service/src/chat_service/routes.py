@@ -12,7 +12,8 @@ from daca_common.ids import Id
 from daca_common.problems import FieldError, Problem
 from fastapi import APIRouter, Header, Response
 from fastapi.sse import format_sse_event
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 from starlette.responses import StreamingResponse
 
 from chat_service.session import MAX_TEXT
@@ -22,6 +23,18 @@ MAX_BODY: Final = 2 * 1024 * 1024
 """Bytes. 100,000 characters take 1.2 MB where a client escapes each of them (``\\ud83d\\ude00``)."""
 
 EVENT_STREAM: Final = "text/event-stream"
+
+
+def _is_unicode(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no UTF-8 can
+            raise PydanticCustomError("unicode", "not valid Unicode: a surrogate without its other half") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_unicode)]
 
 
 class MessageMetadata(BaseModel):
@@ -35,9 +48,11 @@ class Message(BaseModel):
     """What a user says."""
 
     user_id: Id
-    text: str = Field(description=f"Up to {MAX_TEXT:,} characters; kept byte for byte.")
+    text: Text = Field(description=f"Up to {MAX_TEXT:,} characters; kept byte for byte.")
     metadata: MessageMetadata | None = None
-    tags: list[Annotated[str, Field(max_length=128)]] | None = Field(None, max_length=64)
+    tags: list[Annotated[str, Field(max_length=128)]] | None = Field(
+        None, max_length=64, description="Taken as the tutorial has them; not stored."
+    )
 
 
 class ReplyMetadata(BaseModel):

@@ -4,6 +4,7 @@ The Dapr SDK opens a TCP connection for each HTTP call and waits for the sidecar
 one session and connects when first used. Routes: https://docs.dapr.io/reference/api/
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 from types import TracebackType
@@ -139,7 +140,10 @@ class DaprClient:
         return (answer.json(), answer.etag) if answer.body else (None, None)
 
     async def save_state(self, store: str, key: str, value: object, etag: str | None) -> bool:
-        """Writes a key if its ETag still is ``etag`` (``None``: if it does not exist); False if another wrote."""
+        """Writes a key if its ETag still is ``etag`` (``None``: if it does not exist); False if another wrote.
+
+        False also where Redis did not answer the sidecar, which calls that a mismatch: read again, then judge.
+        """
         item = {"key": key, "value": value, "etag": etag or CREATE, "options": {"concurrency": "first-write"}}
         try:
             await self.request("POST", f"/v1.0/state/{store}", orjson.dumps([item]))
@@ -174,6 +178,17 @@ class DaprClient:
     async def metadata(self) -> dict[str, Any]:
         """What the sidecar says of itself: components, subscriptions, actor runtime."""
         return dict((await self.request("GET", "/v1.0/metadata", timeout_seconds=3)).json())
+
+    async def gone(self) -> None:
+        """Returns once the sidecar answers no more: it deactivates its actors through the app before it ends."""
+        while True:
+            try:
+                await self.request("GET", "/v1.0/healthz/outbound", timeout_seconds=1)
+            except DaprError:
+                pass  # an unhealthy sidecar is there all the same
+            except DaprUnavailable:
+                return
+            await asyncio.sleep(0.2)
 
 
 def _quoted(part: str) -> str:

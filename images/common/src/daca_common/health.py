@@ -31,7 +31,8 @@ class Health:
         """Gives up readiness; returns when no request is open and none has come for :data:`QUIET_SECONDS`."""
         self.draining = True
         self.last_request_at = time.monotonic()
-        while self.open_requests or time.monotonic() - self.last_request_at < QUIET_SECONDS:
+        # A time without requests is waited for, which no event tells.
+        while self.open_requests or time.monotonic() - self.last_request_at < QUIET_SECONDS:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
     async def drain(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import orjson
 from fastapi import FastAPI, Request
@@ -11,7 +11,31 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE: Final = "application/problem+json"
+
+_SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "Tells problems of one status apart."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong and how to mend it."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
+
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "A problem (RFC 9457)", "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+    for status in ("4XX", "5XX")
+}
+"""For ``FastAPI(responses=...)``: the API's documentation shows the errors as they are sent."""
 
 
 class FieldError(TypedDict):
@@ -92,16 +116,17 @@ def _field(location: Sequence[int | str]) -> str:
 class BodyLimit:
     """Answers 413 to a body over ``limit`` bytes without reading it all, whether or not its length is declared.
 
-    FastAPI's own ``max_body_size`` does the same in plain text. What only the sidecar calls (``/actors/``) is exempt:
-    its bodies are of our own making.
+    FastAPI's own ``max_body_size`` does the same in plain text. ``exempt`` is what only the sidecar calls: its bodies are
+    of our own making.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, exempt: str = "/actors/") -> None:
         self._app = app
         self._limit = limit
+        self._exempt = exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/actors/"):
+        if scope["type"] != "http" or scope["path"].startswith(self._exempt):
             await self._app(scope, receive, send)
             return
         refused = Problem(413, f"The body is larger than {self._limit:,} bytes.", kind="/problems/too-large")
@@ -121,3 +146,15 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+async def limited_body(request: Request, limit: int) -> bytes | None:
+    """The body, or ``None`` where it is larger than ``limit`` bytes: for a route with an answer of its own to that."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,43 @@
+"""Serving an application on a loopback port, for clients that want a real one."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+
+import httpx2
+import uvicorn
+from starlette.types import ASGIApp
+
+Start = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
+"""Starts a service, with settings of its own; a client of it."""
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stop = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they are pytest's
+
+    async def main_loop(self) -> None:
+        await self.stop.wait()  # uvicorn's own looks ten times a second
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    """Serves ``app``, its lifespan included, until the block ends; the URL it is served at."""
+    server = _Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        if task.done():
+            raise RuntimeError("the application did not start") from task.exception()
+        await asyncio.sleep(0.001)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop.set()
+        await task
