@@ -7,11 +7,13 @@ include versions.env
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Settings: bare or current; a registry and a values file of your own; offline or gemini. Also from the environment.
 CLUSTER ?=
-NAMESPACE ?= daca
+NAMESPACE ?=
 IMAGE_REGISTRY ?=
-USER_ID ?=
-export CLUSTER NAMESPACE IMAGE_REGISTRY
+MODEL ?=
+VALUES ?=
+export CLUSTER NAMESPACE IMAGE_REGISTRY MODEL VALUES
 
 PACKAGES := common chat-service agent-memory-service offline-model
 SERVICES := chat-service agent-memory-service offline-model
@@ -30,3 +32,47 @@ lock: setup ## pin every dependency again, with hashes
 	$(COMPILE) pyproject.toml --group dev --upgrade -o requirements.txt
 	for service in $(SERVICES); do \
 	  $(COMPILE) images/$$service/pyproject.toml -c requirements.txt -o images/$$service/requirements.txt; done
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: up
+up: setup ## a cluster, Dapr, the bundle, and a first conversation: CLUSTER= NAMESPACE= IMAGE_REGISTRY= MODEL= VALUES=
+	@$(RUN) -m cluster up
+
+.PHONY: down
+down: setup ## remove what `make up` made
+	@$(RUN) -m cluster down
+
+.PHONY: status
+status: setup ## what runs, and where it answers
+	@$(RUN) -m cluster status
+
+# USER: make takes it from the command line, else from the environment, where it is the login name.
+.PHONY: chat
+chat: setup ## talk to it in the terminal: USER=
+	@$(RUN) -m cluster chat
+
+.PHONY: inspect
+inspect: setup ## a user's session actor (host, activation, state): USER=
+	@$(RUN) -m cluster inspect
+
+.PHONY: check
+check: setup ## lint, types, unit and chart tests; needs no cluster
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src)
+	$(VENV)/bin/yamllint --strict .
+	git ls-files -z -co --exclude-standard '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck
+	$(VENV)/bin/hadolint --failure-threshold info images/*/Dockerfile
+	"$$($(RUN) -m cluster which helm)" lint --strict --quiet charts/daca
+	$(VENV)/bin/pytest -m "not e2e"
+
+.PHONY: e2e
+e2e: setup ## the tests that need the cluster of `make up`
+	$(VENV)/bin/pytest -m e2e
+
+.NOTPARALLEL:
+.PHONY: test
+test: check up e2e ## everything: the checks, then a cluster and the tests on it

@@ -344,6 +344,16 @@ async def test_the_actor_tells_the_tutorials_history_and_names_its_host(world: W
         assert sorted(item["field"] for item in invalid["errors"]) == ["reply_text", "text"]
 
 
+async def test_with_an_app_token_only_the_sidecar_may_call_actors(make):
+    world = await make(app_api_token="token-1")
+    path = "/actors/UserSessionActor/junaid/method/GetConversationHistory"
+    for headers in ({}, {"dapr-api-token": "another"}):
+        assert problem(await world.client.put(path, json={}, headers=headers))["status"] == 401
+    assert (await world.client.put(path, json={}, headers={"dapr-api-token": "token-1"})).status_code == 200
+    assert problem(await world.client.get("/dapr/config"))["status"] == 401
+    assert (await world.client.get("/")).status_code == 200
+
+
 async def test_the_sidecar_is_told_of_the_actor_type_and_its_settings(make):
     world = await make(actor_idle_timeout_seconds=90, actor_drain_timeout_ms=200, actor_reentrancy=True)
     told = (await world.client.get("/dapr/config")).json()

@@ -1,3 +1,6 @@
+// The go.mod of github.com/dapr/dapr, and as tools the programs of it that are built.
+// To move to another version, take over the go.mod and go.sum of that version in the same way.
+
 module daca.local/bare-node/daprd
 
 go 1.26.4
@@ -524,16 +527,6 @@ replace (
 
 // update retracted indirect dependencies if necessary
 // check for retracted versions: go list -mod=mod -f '{{if .Retracted}}{{.}}{{end}}' -u -m all
-
-// Uncomment for local development for testing with changes in the components-contrib, kit, and durabletask repositories.
-// Don't commit with this uncommented!
-//
-
-
-
-//
-// Then, run `make modtidy-all` in this repository.
-// This ensures that go.mod and go.sum are up-to-date for each go.mod file.
 
 tool (
 	github.com/dapr/dapr/cmd/daprd

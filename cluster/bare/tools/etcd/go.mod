@@ -1,8 +1,9 @@
+// The go.mod of go.etcd.io/etcd/server/v3, and as tools the programs of it that are built.
+// To move to another version, take over the go.mod and go.sum of that version in the same way.
+
 module daca.local/bare-node/etcd
 
-go 1.23.0
-
-toolchain go1.23.11
+go 1.24.0
 
 require (
 	go.etcd.io/etcd/server/v3 v3.6.4
@@ -77,13 +78,6 @@ require (
 	golang.org/x/text v0.23.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250303144028-a0af3efb3deb // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
-)
-
-replace (
-
-
-
-
 )
 
 // Bad imports are sometimes causing attempts to pull that code.

@@ -1,8 +1,5 @@
-// This is a generated file. Do not edit directly.
-// Ensure you've carefully read
-// https://git.k8s.io/community/contributors/devel/sig-architecture/vendor.md
-// Run hack/pin-dependency.sh to change pinned dependency versions.
-// Run hack/update-vendor.sh to update go.mod files and the vendor directory.
+// The go.mod of k8s.io/kubernetes, its staging modules at their published versions, and as tools the programs of it that are built.
+// To move to another version, take over the go.mod and go.sum of that version in the same way.
 
 module daca.local/bare-node/kubernetes
 

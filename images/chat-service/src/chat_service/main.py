@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from daca_common import logs, problems, server
+from daca_common.app_token import SidecarOnly
 from daca_common.dapr import DaprClient
 from daca_common.health import Health
 from daca_common.model import ModelClient
@@ -77,6 +78,7 @@ class Service:
         hosting.configure(self.settings)
         self.actors = DaprActor(app)
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY)
+        app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=("/actors/", "/dapr/"))
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(self.settings.cors_origins),

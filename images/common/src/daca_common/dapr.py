@@ -5,6 +5,7 @@ one session and connects when first used. Routes: https://docs.dapr.io/reference
 """
 
 import asyncio
+import io
 import json
 from collections.abc import Mapping
 from types import TracebackType
@@ -19,6 +20,8 @@ from daca_common.logs import traceparent
 
 JSON = "application/json"
 CLOUD_EVENT = "application/cloudevents+json"
+LARGE = 1024 * 1024
+"""Bytes."""
 CREATE = "-1"
 """The ETag that writes a key only if it does not exist. Redis counts ETags from 1 and takes "0" for "do not check"."""
 
@@ -104,14 +107,14 @@ class DaprClient:
         timeout = aiohttp.ClientTimeout(total=timeout_seconds or self._timeout)
         try:
             async with self._session.request(
-                method, URL(self._base + path, encoded=True), data=body, headers=sent, timeout=timeout
+                method, URL(self._base + path, encoded=True), data=_sendable(body), headers=sent, timeout=timeout
             ) as response:
                 content = await response.read()
                 if response.status >= 300:
                     raise _error(response.status, content)
                 return Answer(response.status, content, response.headers.get("ETag"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise DaprUnavailable(f"{method} {path.split('/')[2]}: {error or type(error).__name__}") from error
+            raise DaprUnavailable(f"{method} {path.split('/')[2]}: {str(error) or type(error).__name__}") from error
 
     async def invoke_actor(
         self, actor_type: str, actor_id: str, method: str, arguments: object, *, timeout_seconds: float | None = None
@@ -189,6 +192,11 @@ class DaprClient:
             except DaprUnavailable:
                 return
             await asyncio.sleep(0.2)
+
+
+def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body in a form that aiohttp sends a piece at a time, so that other requests go on meanwhile."""
+    return io.BytesIO(body) if body is not None and len(body) >= LARGE else body
 
 
 def _quoted(part: str) -> str:

@@ -44,7 +44,8 @@ class _Server(uvicorn.Server):
             await asyncio.wait_for(self._drain(), self._grace_seconds)
         except TimeoutError:
             _log.warning("requests still open after the grace period", extra={"grace_seconds": self._grace_seconds})
-        self.should_exit = True
+        finally:
+            self.should_exit = True
 
 
 def run(app: FastAPI, settings: ServiceSettings, drain: Drain) -> None:

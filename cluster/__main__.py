@@ -1,0 +1,77 @@
+"""`python -m cluster <command>`: what the Makefile calls. Settings come as options, or from the environment."""
+
+import argparse
+import os
+import sys
+
+from cluster import bare
+from cluster.chat import chat
+from cluster.down import down
+from cluster.errors import CommandError
+from cluster.inspect import inspect
+from cluster.status import status
+from cluster.up import up
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; its exit code: 0, 1 where something did not work, 2 where it was called wrongly."""
+    options = _parser().parse_args(arguments)
+    try:
+        match options.command:
+            case "up":
+                up(options.cluster, options.namespace, options.registry, options.model, options.values)
+            case "down":
+                down(options.cluster, options.namespace)
+            case "status":
+                status(options.cluster, options.namespace)
+            case "chat":
+                chat(options.cluster, options.namespace, options.user)
+            case "which":
+                print(bare.helm() if options.tool == "helm" else bare.kubectl())
+            case "inspect":
+                inspect(options.cluster, options.namespace, options.user)
+    except CommandError as error:
+        if error.said:
+            print(error.said, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cluster", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    made = {
+        name: commands.add_parser(name, help=text)
+        for name, text in {
+            "up": "a cluster, Dapr, the bundle, and the main job on it",
+            "down": "remove what `up` made",
+            "status": "what runs, and where it answers",
+            "chat": "talk to it in the terminal",
+            "inspect": "the session actor of a user: host, activation, state",
+        }.items()
+    }
+    which = commands.add_parser("which", help="the path of the project's own helm or kubectl")
+    which.add_argument("tool", choices=("helm", "kubectl"))
+    for command in made.values():
+        _setting(
+            command, "--cluster", "CLUSTER", "bare or current; `up` chooses without, the others take what it chose"
+        )
+        _setting(command, "--namespace", "NAMESPACE", "the namespace of the bundle (daca)")
+    _setting(made["up"], "--registry", "IMAGE_REGISTRY", "with CLUSTER=current: where images are pushed and pulled")
+    _setting(made["up"], "--model", "MODEL", "offline (the default) or gemini, with the key in GEMINI_API_KEY")
+    _setting(made["up"], "--values", "VALUES", "a file of chart values of your own")
+    for name in ("chat", "inspect"):
+        made[name].add_argument("user", nargs="?", default=os.environ.get("USER") or "you", help="a user id ($USER)")
+    return parser
+
+
+def _setting(parser: argparse.ArgumentParser, option: str, variable: str, text: str) -> None:
+    parser.add_argument(option, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""The bare node: a real single-machine Kubernetes from upstream Go modules, for Linux machines without a Docker engine.
+
+The node lives in namespaces of its own (processes, mounts, network), as a container does, on addresses of the range
+that is reserved for benchmarks (198.18.0.0/15). ``node.py`` says what runs in it; binaries and images come from a cache
+that outlives the node.
+"""
+
+from cluster.bare.binaries import dapr_chart, helm, kubectl
+from cluster.bare.images import build_images
+from cluster.bare.node import ComponentStatus, down, leftovers, status, up
+from cluster.bare.packages import plan, preflight
+
+__all__ = [
+    "ComponentStatus",
+    "build_images",
+    "dapr_chart",
+    "down",
+    "helm",
+    "kubectl",
+    "leftovers",
+    "plan",
+    "preflight",
+    "status",
+    "up",
+]

@@ -1,0 +1,3 @@
+#!/bin/sh
+# No package starts a service: an image is no machine.
+exit 101

@@ -1,0 +1,36 @@
+#!/bin/sh
+# node-init.sh STATE CATATONIT: the first process of the node's namespaces. When it ends, the kernel ends every other
+# process of the node and drops all its mounts and its network.
+set -eu
+state=$1 catatonit=$2
+
+# A kubelet propagates mounts between pods and node: none of them reaches the machine. What programs write to fixed
+# places goes to the node's state.
+mount --make-rshared /
+mount -t tmpfs -o mode=0755 tmpfs /run
+mkdir /run/lock
+mount --bind "$state/var-log" /var/log
+mount --bind "$state/kubelet" /var/lib/kubelet
+
+ip link set lo up
+echo 1 >/proc/sys/net/ipv4/ip_forward
+
+# The kernel's parameters belong to the whole machine, those of the node's own network excepted. A kubelet insists on a
+# few (a kernel that panics, for one): it finds them as it wants them, in files that the kernel does not know.
+mount --bind /proc/sys /proc/sys
+mount --bind /proc/sys/net /proc/sys/net
+mount -o remount,bind,ro /proc/sys
+while read -r parameter value; do
+  mkdir -p "/run/sys/${parameter%/*}"
+  echo "$value" >"/run/sys/$parameter"
+  mount --bind "/run/sys/$parameter" "/proc/sys/$parameter"
+done <<END
+vm/overcommit_memory 1
+vm/panic_on_oom 0
+kernel/panic 10
+kernel/panic_on_oops 1
+kernel/keys/root_maxkeys 1000000
+kernel/keys/root_maxbytes 25000000
+END
+
+exec "$catatonit" -P

@@ -1,0 +1,157 @@
+"""Puts Dapr and the bundle on a cluster with Helm, and waits until they work."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from kubernetes.client import ApiException
+
+from cluster import bare, evidence
+from cluster.dapr import SIDECAR, control_plane
+from cluster.errors import CommandError
+from cluster.kube import Kube, wait_until
+from cluster.steps import say, step
+from cluster.versions import ROOT, VERSIONS
+
+DAPR_NAMESPACE: Final = "dapr-system"
+DAPR_RELEASE: Final = "dapr"
+DAPR_REPOSITORY: Final = "https://dapr.github.io/helm-charts/"
+RELEASE: Final = "daca"
+CHART: Final = ROOT / "charts" / "daca"
+VALUE_OF: Final = {
+    "chat-service": "chatService",
+    "agent-memory-service": "agentMemoryService",
+    "offline-model": "offlineModel",
+}
+HELM_TIMEOUT_SECONDS: Final = 300
+INJECTOR_TIMEOUT_SECONDS: Final = 120
+
+
+def make_namespace(kube: Kube) -> None:
+    """Makes the target's namespace, if it is not there, and writes on it that it is ours."""
+    name = kube.target.namespace
+    if kube.namespace(name) is None:
+        kube.core.create_namespace({"metadata": {"name": name}})
+        kube.record_made(name, "namespace")
+
+
+def dapr(kube: Kube) -> None:
+    """Installs or updates Dapr; one that somebody else installed is used as it is."""
+    namespace = kube.target.namespace
+    found = control_plane(kube)
+    if found and "dapr" not in kube.made_by_up(namespace):
+        say(f"Dapr {found.version} is there already, in {found.namespace}; it stays as it is")
+        return
+    kube.record_made(namespace, "dapr")
+    version = VERSIONS["DAPR_VERSION"]
+    values: list[str | Path] = ["--values", ROOT / "charts" / "dapr" / "values.yaml"]
+    if kube.target.cluster == "bare":
+        chart: list[str | Path] = [bare.dapr_chart()]
+        values += ["--values", ROOT / "cluster" / "values-bare-dapr.yaml"]
+    else:
+        chart = ["dapr", "--repo", DAPR_REPOSITORY, "--version", version]
+    with step(f"Dapr {version} runs"), _explained(kube, DAPR_NAMESPACE):
+        _helm_upgrade(kube, DAPR_RELEASE, DAPR_NAMESPACE, [*chart, "--create-namespace", *values])
+
+
+def wait_for_injector(kube: Kube) -> None:
+    """Waits until a pod that asks for a sidecar gets one.
+
+    The injector's webhook is allowed to fail: a pod that is admitted while it does not answer yet stays without a
+    sidecar for ever. So we ask for such a pod, on trial, until the answer has one.
+    """
+    # The injector trusts the controllers that make pods, and of people only the group system:masters.
+    core = kube.impersonating("system:serviceaccount:kube-system:replicaset-controller")
+    pod = {
+        "metadata": {
+            "generateName": "injector-probe-",
+            "annotations": {"dapr.io/enabled": "true", "dapr.io/app-id": "injector-probe"},
+        },
+        "spec": {"containers": [{"name": "app", "image": "none"}]},
+    }
+
+    def injects() -> bool:
+        try:
+            admitted = core.create_namespaced_pod(kube.target.namespace, pod, dry_run="All")
+        except ApiException as error:
+            if error.status == 403 and "impersonate" in str(error.body):
+                raise CommandError(
+                    "your user may not impersonate system:serviceaccount:kube-system:replicaset-controller, which "
+                    "finding out whether Dapr's injector works needs: use one with the ClusterRole cluster-admin"
+                ) from error
+            return False  # not yet: the webhook's certificate, or the namespace's service account
+        spec = admitted.spec
+        return any(item.name == SIDECAR for item in [*spec.containers, *(spec.init_containers or [])])
+
+    with step("Dapr's injector adds sidecars"), _explained(kube, DAPR_NAMESPACE):
+        if not wait_until(injects, INJECTOR_TIMEOUT_SECONDS):
+            raise CommandError(f"Dapr's injector adds no sidecar to pods, after {INJECTOR_TIMEOUT_SECONDS} s")
+
+
+def daca(kube: Kube, images: Mapping[str, str], values: Sequence[Path], settings: Mapping[str, str]) -> None:
+    """Installs or updates the bundle: ``images`` by service, values files, single values."""
+    namespace = kube.target.namespace
+    if _release_status(kube, RELEASE, namespace) and "release" not in kube.made_by_up(namespace):
+        raise CommandError(
+            f"a release {RELEASE!r} is in namespace {namespace!r}, and `make up` did not install it: "
+            "take another one with NAMESPACE="
+        )
+    kube.record_made(namespace, "release")
+    arguments: list[str | Path] = [CHART]
+    for path in values:
+        arguments += ["--values", path]
+    for service, reference in images.items():
+        repository, _, tag = reference.rpartition(":")
+        image = f"{VALUE_OF[service]}.image"
+        arguments += ["--set-string", f"{image}.repository={repository}", "--set-string", f"{image}.tag={tag}"]
+    for name, value in settings.items():
+        arguments += ["--set-string", f"{name}={value}"]
+    with step("the chat and its memory run"), _explained(kube, namespace):
+        _helm_upgrade(kube, RELEASE, namespace, arguments)
+
+
+def model(kube: Kube) -> str:
+    """The provider that answers in the installed release."""
+    namespace = kube.target.namespace
+    values = json.loads(
+        kube.target.helm("get", "values", RELEASE, "--all", "--namespace", namespace, "--output", "json")
+    )
+    return str(values["model"]["provider"])
+
+
+def _helm_upgrade(kube: Kube, release: str, namespace: str, arguments: Sequence[str | Path]) -> None:
+    status = _release_status(kube, release, namespace)
+    if status == "pending-install":  # an `up` that was interrupted; nothing ran before it
+        kube.target.helm("uninstall", release, "--namespace", namespace)
+    elif status.startswith("pending-"):
+        kube.target.helm("rollback", release, "--namespace", namespace)
+    timeout = f"{HELM_TIMEOUT_SECONDS}s"
+    kube.target.helm(
+        "upgrade", "--install", release, *arguments, "--namespace", namespace, "--wait", "--timeout", timeout
+    )
+
+
+def _release_status(kube: Kube, release: str, namespace: str) -> str:
+    """Helm's word for a release's state; empty where there is no such release."""
+    try:
+        told = json.loads(kube.target.helm("status", release, "--namespace", namespace, "--output", "json"))
+    except CommandError as error:
+        if "not found" in str(error):
+            return ""
+        raise
+    return str(told["info"]["status"])
+
+
+@contextmanager
+def _explained(kube: Kube, namespace: str) -> Iterator[None]:
+    """Shows the pods at fault when the block fails, and keeps the rest of the evidence in a folder."""
+    try:
+        yield
+    except CommandError as error:
+        for line in evidence.faults(kube, namespace):
+            say(line)
+        raise CommandError(
+            f"{error}; events and logs are in {evidence.collect(kube, 'up')}", error.exit_code, error.said
+        ) from error

@@ -1,0 +1,62 @@
+"""`make status`: what runs, and where it answers."""
+
+from rich.console import Console
+
+from cluster import bare, placement, screen
+from cluster.client import CHAT, MEMORY
+from cluster.dapr import control_plane
+from cluster.errors import CommandError
+from cluster.forward import Reach
+from cluster.kube import Kube, api_errors, is_ready
+from cluster.target import recorded
+
+
+def status(requested: str, namespace: str) -> None:
+    """Prints the node's components, Dapr, the pods, the addresses of the services and the placement table.
+
+    Raises:
+        CommandError: something is not as it should be.
+    """
+    target = recorded(requested, namespace)
+    console = screen.console()
+    console.print(f"cluster: {target.cluster}, {target.context or target.kubeconfig}, namespace {target.namespace}")
+    if target.cluster == "bare":
+        _bare_node(console)
+    kube = Kube(target)
+    with api_errors():
+        plane = control_plane(kube)
+        if plane is None:
+            raise CommandError("there is no Dapr in this cluster: `make up` installs it")
+        console.print(f"Dapr {plane.version} in namespace {plane.namespace}")
+        failing = _pods(kube, console, [plane.namespace, target.namespace])
+        if failing:
+            raise CommandError(f"not ready: {', '.join(failing)}; `make up` mends what it can")
+        with Reach(kube) as reach:
+            for service in (CHAT, MEMORY):
+                address = reach.url(service) if target.cluster == "bare" else "by `make chat`, or kubectl port-forward"
+                console.print(f"{service}: {address}")
+        console.print(placement.table(placement.rows(kube)))
+
+
+def _bare_node(console: Console) -> None:
+    components = bare.status()
+    shown = screen.table("Bare node", "component", "state")
+    for component in components:
+        shown.add_row(component.name, component.detail)
+    console.print(shown)
+    if down := [component.name for component in components if not component.running]:
+        raise CommandError(f"down: {', '.join(down)}; `make up` mends the node")
+
+
+def _pods(kube: Kube, console: Console, namespaces: list[str]) -> list[str]:
+    shown = screen.table("Pods", "namespace", "pod", "state", "restarts")
+    failing = []
+    for namespace in namespaces:
+        for pod in kube.pods(namespace):
+            state = "ready" if is_ready(pod) else str(pod.status.phase)
+            restarts = sum(item.restart_count for item in pod.status.container_statuses or [])
+            shown.add_row(namespace, pod.metadata.name, state, str(restarts))
+            if state not in {"ready", "Succeeded"}:
+                failing.append(f"{namespace}/{pod.metadata.name}")
+    console.print(shown)
+    return failing

@@ -1,0 +1,98 @@
+"""Puts the service together; what depends on what can be read here."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from daca_common import logs, problems, server
+from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
+from daca_common.health import Health, OpenRequests
+from daca_common.model import ModelClient
+from daca_common.settings import load
+from fastapi import FastAPI, Request, Response
+
+from agent_memory_service import routes
+from agent_memory_service.documents import Contended, Documents
+from agent_memory_service.memories import Memories
+from agent_memory_service.settings import Settings
+from agent_memory_service.summaries import Summaries
+from agent_memory_service.transcripts import Transcripts
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """The service's parts, made once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.health = Health()
+        self.dapr = DaprClient(settings.dapr_http_port, api_token=settings.dapr_api_token)
+        self.model = ModelClient(settings, self.dapr)
+        documents = Documents(self.dapr, settings.state_store)
+        memories = Memories(documents)
+        self.transcripts = Transcripts(documents)
+        self.summaries = Summaries(memories, self.model, settings)
+        self.app = self._app(memories)
+
+    async def drain(self) -> None:
+        """SIGTERM: the open requests finish, then the summaries that are due; then the sidecar may go."""
+        await self.health.quiet()
+        self._rolling_up.cancel()
+        await self.summaries.drain()
+        self.health.drained = True
+
+    def _app(self, memories: Memories) -> FastAPI:
+        app = FastAPI(
+            title="DACA Agent Memory Service",
+            description="What is known of a user, and the transcript of every session.",
+            version="0.1.0",
+            responses=problems.RESPONSES,
+            lifespan=self._lifespan,
+            redirect_slashes=False,  # a path without its id is a 404, not a way to another route
+        )
+        problems.install(app)
+        for error in (DaprError, DaprUnavailable, Contended):
+            app.add_exception_handler(error, _on_store_error)
+        app.include_router(self.health.router())
+        app.include_router(
+            routes.router(memories, self.transcripts, self.summaries, app_api_token=self.settings.app_api_token)
+        )
+        app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/conversations")
+        app.add_middleware(logs.RequestLog)
+        app.add_middleware(OpenRequests, health=self.health)
+        return app
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        self._rolling_up = asyncio.create_task(self.summaries.run())
+        becoming_ready = asyncio.create_task(self._become_ready())
+        yield
+        becoming_ready.cancel()
+        self._rolling_up.cancel()
+        await self.model.close()
+        await self.dapr.close()
+
+    async def _become_ready(self) -> None:
+        """Ready once the sidecar answers, which it does when it has its components."""
+        while not self.health.ready:
+            try:
+                await self.dapr.metadata()
+                self.health.ready = True
+            except (DaprError, DaprUnavailable):
+                await asyncio.sleep(0.2)
+
+
+async def _on_store_error(_: Request, error: Exception) -> Response:
+    _log.warning("the state store failed", extra={"error": repr(error)})
+    detail = "The state store cannot be reached or is too busy; send it again."
+    return problems.Problem(503, detail, kind="/problems/store-unavailable", headers={"Retry-After": "1"}).response()
+
+
+def main() -> None:
+    """Runs agent-memory-service with settings from the environment."""
+    settings = load(Settings)
+    logs.configure(settings.log_level)
+    service = Service(settings)
+    server.run(service.app, settings, service.drain)

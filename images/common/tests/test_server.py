@@ -1,0 +1,110 @@
+"""The end of a process: SIGTERM drains, a second one does not wait."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+SERVICE = """
+import asyncio
+from daca_common import server
+from daca_common.health import Health, OpenRequests
+from daca_common.settings import ServiceSettings
+from fastapi import FastAPI
+
+health = Health()
+health.ready = True
+app = FastAPI()
+app.include_router(health.router())
+
+@app.get("/slow")
+async def slow() -> str:
+    await asyncio.sleep(1.5)
+    return "done"
+
+async def drain():
+    await health.drain()
+    {fault}
+
+app.add_middleware(OpenRequests, health=health)
+server.run(app, ServiceSettings(host="127.0.0.1", port={port}, shutdown_grace_seconds={grace}), drain)
+"""
+
+
+class Process:
+    """A service in a process of its own."""
+
+    def __init__(self, port: int, *, grace: float = 30, fault: str = "pass") -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        code = SERVICE.format(port=port, grace=grace, fault=fault)
+        self.process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        self.until("/livez", 200)
+
+    def probe(self, path: str) -> int:
+        try:
+            return httpx2.get(self.url + path, trust_env=False).status_code
+        except httpx2.TransportError:
+            return 0
+
+    def until(self, path: str, status: int) -> None:
+        deadline = time.monotonic() + 30
+        while self.probe(path) != status:
+            assert time.monotonic() < deadline, f"{path} does not answer {status}"
+            time.sleep(0.05)
+
+    def slow_request(self) -> tuple[threading.Thread, list[str]]:
+        said: list[str] = []
+        thread = threading.Thread(target=lambda: said.append(httpx2.get(f"{self.url}/slow", trust_env=False).json()))
+        thread.start()
+        time.sleep(0.3)
+        return thread, said
+
+    def send(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for process in started:
+        process.process.kill()
+        process.process.wait()
+
+
+def test_an_open_request_is_answered_before_the_process_ends(processes: list[Process], free_port: int) -> None:
+    processes.append(service := Process(free_port))
+    thread, said = service.slow_request()
+    service.send(signal.SIGTERM)
+    service.until("/readyz", 503)
+    assert [service.probe(path) for path in ("/livez", "/healthz/app")] == [200, 200]
+    thread.join()
+    assert said == ["done"]
+    assert service.process.wait(10) == 0
+
+
+def test_a_drain_that_takes_too_long_is_cut(processes: list[Process], free_port: int) -> None:
+    processes.append(service := Process(free_port, grace=0.5, fault="await asyncio.sleep(60)"))
+    service.send(signal.SIGTERM)
+    assert service.process.wait(10) == 0
+
+
+def test_a_drain_that_fails_ends_the_process_all_the_same(processes: list[Process], free_port: int) -> None:
+    processes.append(service := Process(free_port, fault="1 / 0"))
+    service.send(signal.SIGTERM)
+    assert service.process.wait(10) == 0
+
+
+def test_a_second_sigterm_does_not_wait(processes: list[Process], free_port: int) -> None:
+    processes.append(service := Process(free_port, fault="await asyncio.sleep(60)"))
+    service.send(signal.SIGTERM)
+    service.until("/readyz", 503)
+    service.send(signal.SIGTERM)
+    service.process.wait(10)
+    assert service.probe("/livez") == 0

@@ -1,0 +1,5 @@
+"""``python -m offline_model``."""
+
+from offline_model.main import main
+
+main()

@@ -1,0 +1,102 @@
+"""Charts are tested by rendering them with Helm and reading what comes out; no cluster is needed."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import bare
+from cluster.versions import VERSIONS
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "daca"
+DAPR_APIS = ("--api-versions", "dapr.io/v1alpha1", "--api-versions", "dapr.io/v2alpha1")
+
+Document = dict[str, Any]
+
+
+class Rendered:
+    """The documents of one render, found by kind and name."""
+
+    def __init__(self, text: str) -> None:
+        self.documents: list[Document] = [document for document in yaml.safe_load_all(text) if document]
+
+    def get(self, kind: str, name: str) -> Document:
+        """The one document of that kind and name."""
+        found = [d for d in self.documents if d["kind"] == kind and d["metadata"]["name"] == name]
+        assert len(found) == 1, f"{len(found)} documents {kind}/{name}"
+        return found[0]
+
+    def names(self, kind: str) -> set[str]:
+        """Names of all documents of a kind."""
+        return {d["metadata"]["name"] for d in self.documents if d["kind"] == kind}
+
+    def pods(self) -> dict[str, Document]:
+        """Every pod, or template of one, by its owner's name; as {metadata, spec}."""
+        templates = {
+            d["metadata"]["name"]: d["spec"]["template"]
+            for d in self.documents
+            if d["kind"] in {"Deployment", "StatefulSet"}
+        }
+        return templates | {d["metadata"]["name"]: d for d in self.documents if d["kind"] == "Pod"}
+
+
+Helm = Callable[..., subprocess.CompletedProcess[str]]
+Render = Callable[..., Rendered]
+
+
+@pytest.fixture(scope="session")
+def helm() -> Helm:
+    """Runs Helm: ``$HELM``, else the one in PATH, else the project's own."""
+    binary = os.environ.get("HELM") or shutil.which("helm") or str(bare.helm())
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dapr_source() -> Path:
+    """The folder of Dapr's Go module, of the version that the project installs."""
+    module = f"github.com/dapr/dapr@v{VERSIONS['DAPR_VERSION']}"
+    pinned = ROOT / "cluster" / "bare" / "tools" / "dapr-control-plane"
+    command = ["go", "-C", str(pinned), "mod", "download", "-json", module]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Path(json.loads(done.stdout)["Dir"])
+
+
+@pytest.fixture(scope="session")
+def render(helm: Helm) -> Render:
+    """Renders charts/daca as it is installed; arguments are those of ``helm template``."""
+
+    def run(*arguments: str | Path, chart: Path = CHART) -> Rendered:
+        done = helm("template", "daca", chart, "--namespace", "daca", *DAPR_APIS, *arguments)
+        assert done.returncode == 0, done.stderr
+        return Rendered(done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def refusal(helm: Helm) -> Callable[..., str]:
+    """What Helm says when it refuses to render charts/daca with these arguments."""
+
+    def run(*arguments: str | Path) -> str:
+        done = helm("template", "daca", CHART, "--namespace", "daca", *DAPR_APIS, *arguments)
+        assert done.returncode != 0, "Helm took what it should refuse"
+        return done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def default(render: Render) -> Rendered:
+    """The chart with the values that it ships."""
+    return render()

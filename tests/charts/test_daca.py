@@ -1,0 +1,384 @@
+"""What charts/daca makes of its values."""
+
+import importlib
+import json
+import re
+import shutil
+from base64 import b64decode
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from cluster.versions import VERSIONS
+from tests.charts.conftest import CHART, ROOT
+
+SERVICES = ("chat-service", "agent-memory-service", "offline-model")
+SIDECARS = ("chat-service", "agent-memory-service")
+KUBERNETES = VERSIONS["KUBERNETES_VERSION"].rpartition(".")[0]
+EXTERNAL = "redis.enabled=false,externalRedis.host=redis.example.com"
+SHIPPED = {
+    "defaults": [],
+    "the bare node": ["--values", str(ROOT / "cluster" / "values-bare.yaml")],
+    "gemini": ["--set", "model.provider=gemini"],
+    "external Redis": ["--set", f"{EXTERNAL},externalRedis.tls.enabled=true,externalRedis.existingSecret.name=r"],
+    "everything optional": ["--values", str(Path(__file__).with_name("everything-optional.yaml"))],
+}
+
+
+@pytest.fixture(scope="module")
+def crd_schemas(dapr_source):
+    """Schemas of Dapr's custom resources by (apiVersion, kind), made to refuse keys that they do not name."""
+
+    def closed(node):
+        if isinstance(node, dict):
+            node = {key: closed(value) for key, value in node.items()}
+            if "properties" in node and not node.get("x-kubernetes-preserve-unknown-fields"):
+                node.setdefault("additionalProperties", False)
+        elif isinstance(node, list):
+            node = [closed(value) for value in node]
+        return node
+
+    schemas = {}
+    for path in (dapr_source / "charts" / "dapr" / "crds").glob("*.yaml"):
+        for crd in yaml.safe_load_all(path.read_text()):
+            for version in crd["spec"]["versions"]:
+                schema = closed(version["schema"]["openAPIV3Schema"])
+                schema["properties"]["metadata"] = {"type": "object"}
+                key = (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
+                schemas[key] = schema
+    return schemas
+
+
+def annotations(pod):
+    return pod["metadata"]["annotations"]
+
+
+def environment(pod):
+    return {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
+
+
+def metadata_of(component):
+    return {item["name"]: item.get("value", item.get("secretKeyRef")) for item in component["spec"]["metadata"]}
+
+
+class TestEveryRender:
+    @pytest.mark.parametrize("arguments", SHIPPED.values(), ids=SHIPPED.keys())
+    def test_it_is_valid_for_kubernetes_and_dapr(self, render, crd_schemas, arguments):
+        checked = 0
+        for document in render(*arguments).documents:
+            if document["apiVersion"].startswith("dapr.io/"):
+                jsonschema.validate(document, crd_schemas[document["apiVersion"], document["kind"]])
+            else:
+                kubernetes_validate.validate(document, KUBERNETES, strict=True)
+            checked += 1
+        assert checked > 20
+
+    @pytest.mark.parametrize("arguments", SHIPPED.values(), ids=SHIPPED.keys())
+    def test_it_passes_helm_lint(self, helm, arguments):
+        done = helm("lint", "--strict", CHART, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @pytest.mark.parametrize("arguments", SHIPPED.values(), ids=SHIPPED.keys())
+    def test_every_container_is_hardened(self, render, arguments):
+        pods = render(*arguments).pods()
+        for name, pod in pods.items():
+            spec = pod["spec"]
+            assert spec["securityContext"]["runAsNonRoot"] is True, name
+            assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            for container in [*spec["containers"], *spec.get("initContainers", [])]:
+                context = container["securityContext"]
+                assert context["readOnlyRootFilesystem"] is True, container["name"]
+                assert context["allowPrivilegeEscalation"] is False, container["name"]
+                assert context["capabilities"]["drop"] == ["ALL"], container["name"]
+                assert context["seccompProfile"] == {"type": "RuntimeDefault"}, container["name"]
+                assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), container["name"]
+                assert "memory" in container["resources"]["limits"], container["name"]
+                if container["name"] != "volume-permissions":  # gives a folder of root away, so it must be root
+                    assert context["runAsNonRoot"] is True
+                    assert context["runAsUser"] > 0
+
+    @pytest.mark.parametrize("arguments", SHIPPED.values(), ids=SHIPPED.keys())
+    def test_no_container_mounts_a_service_account_token(self, render, arguments):
+        rendered = render(*arguments)
+        for name, pod in rendered.pods().items():
+            assert pod["spec"]["automountServiceAccountToken"] is False, name
+            tokens = {volume["name"] for volume in pod["spec"].get("volumes", []) if "projected" in volume}
+            assert tokens == ({"kube-api-access"} if name in SIDECARS else set())
+            for container in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]:
+                assert not tokens & {mount["name"] for mount in container["volumeMounts"]}, container["name"]
+        for name in rendered.names("ServiceAccount"):
+            assert rendered.get("ServiceAccount", name)["automountServiceAccountToken"] is False
+
+
+class TestServices:
+    def test_names_ports_and_labels_are_the_contract(self, default):
+        assert default.names("Deployment") == set(SERVICES)
+        assert default.names("Service") == {*SERVICES, "redis"}
+        for name, port in zip(SERVICES, (8010, 8001, 8002), strict=True):
+            service, pod = default.get("Service", name), default.pods()[name]
+            assert [p["port"] for p in service["spec"]["ports"]] == [port]
+            assert pod["spec"]["containers"][0]["ports"] == [{"name": "http", "containerPort": port}]
+            assert environment(pod)["PORT"] == str(port)
+            assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+
+    @pytest.mark.parametrize("service", SERVICES)
+    def test_every_setting_is_set_and_is_the_services_default(self, default, service, monkeypatch):
+        settings = importlib.import_module(f"{service.replace('-', '_')}.settings").Settings
+        by_default = settings(pod_name="chat-0").model_dump()
+        env = environment(default.pods()[service])
+        # The sidecar's come from the injector.
+        injected = {"host", "dapr_http_port", "dapr_api_token", "app_api_token"}
+        assert {name.lower() for name in env} == by_default.keys() - injected
+        for name, value in env.items():
+            monkeypatch.setenv(name, "chat-0" if name == "POD_NAME" else value)
+        assert settings().model_dump() == by_default
+
+    def test_a_rollout_never_has_fewer_pods(self, default):
+        for service in SERVICES:
+            strategy = default.get("Deployment", service)["spec"]["strategy"]
+            assert strategy["rollingUpdate"]["maxUnavailable"] == 0
+
+    def test_probes_ask_the_health_routes(self, default):
+        for service in SERVICES:
+            container = default.pods()[service]["spec"]["containers"][0]
+            asked = {probe: container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")}
+            assert asked == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+
+    def test_the_offline_model_is_there_only_while_it_answers(self, render):
+        rendered = render("--set", "model.provider=gemini")
+        assert "offline-model" not in {d["metadata"]["name"] for d in rendered.documents}
+
+    def test_images_are_those_of_the_apps_version(self, default):
+        version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+        for service in SERVICES:
+            image = default.pods()[service]["spec"]["containers"][0]["image"]
+            assert image == f"ghcr.io/daca/{service}:{version}"
+
+    def test_the_bare_nodes_values_open_the_node_ports(self, render):
+        rendered = render("--values", ROOT / "cluster" / "values-bare.yaml")
+        ports = {name: rendered.get("Service", name)["spec"]["ports"][0].get("nodePort") for name in SIDECARS}
+        assert ports == {"chat-service": 30010, "agent-memory-service": 30001}
+
+    def test_cors_origins_are_a_json_list(self, render):
+        pod = render("--set", "chatService.corsOrigins={https://a.example,https://b.example}").pods()["chat-service"]
+        assert json.loads(environment(pod)["CORS_ORIGINS"]) == ["https://a.example", "https://b.example"]
+
+
+class TestSidecars:
+    def test_only_pods_of_the_two_services_get_one(self, default):
+        enabled = {
+            name
+            for name, pod in default.pods().items()
+            if pod["metadata"].get("annotations", {}).get("dapr.io/enabled") == "true"
+        }
+        assert enabled == set(SIDECARS)
+
+    def test_annotations_are_daprs_own(self, default, dapr_source):
+        source = (dapr_source / "pkg" / "injector" / "annotations" / "annotations.go").read_text()
+        known = set(re.findall(r'"(dapr\.io/[a-z0-9-]+)"', source))
+        for service in SIDECARS:
+            used = {name for name in annotations(default.pods()[service]) if name.startswith("dapr.io/")}
+            assert used - known == set()
+
+    def test_the_token_volume_goes_to_the_sidecar(self, default):
+        for service in SIDECARS:
+            pod = default.pods()[service]
+            volume = next(v for v in pod["spec"]["volumes"] if v["name"] == "kube-api-access")
+            sources = [next(iter(source)) for source in volume["projected"]["sources"]]
+            assert sources == ["serviceAccountToken", "configMap", "downwardAPI"]
+            mount = annotations(pod)["dapr.io/volume-mounts"]
+            assert mount == "kube-api-access:/var/run/secrets/kubernetes.io/serviceaccount"
+
+    def test_rights_are_for_one_named_secret(self, render):
+        rendered = render("--set", "model.existingSecret.name=my-key")
+        for service in SIDECARS:
+            assert rendered.get("Role", service)["rules"] == [
+                {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["my-key"], "verbs": ["get"]}
+            ]
+        scope = rendered.get("Configuration", "daca")["spec"]["secrets"]["scopes"]
+        assert scope == [{"storeName": "secretstore", "defaultAccess": "deny", "allowedSecrets": ["my-key"]}]
+
+    def test_a_change_of_what_they_read_replaces_the_pods(self, default, render):
+        before = annotations(default.pods()["chat-service"])
+        same = annotations(render("--set", "chatService.logLevel=DEBUG").pods()["chat-service"])
+        other = annotations(render("--set", "dapr.pubsub.concurrency=3").pods()["chat-service"])
+        rotated = annotations(render("--set", "redis.auth.password=new").pods()["chat-service"])
+        assert same["checksum/dapr"] == before["checksum/dapr"] != other["checksum/dapr"]
+        assert rotated["checksum/redis-auth"] != before["checksum/redis-auth"]
+
+    def test_limits_image_and_memory_come_from_values(self, render):
+        told = annotations(
+            render(
+                "--set",
+                "dapr.sidecarImage=example.com/daprd:1.18.3,chatService.sidecar.goMemLimit=1GiB,"
+                "chatService.sidecar.resources.limits.cpu=2,chatService.sidecar.resources.limits.memory=2Gi",
+            ).pods()["chat-service"]
+        )
+        assert told["dapr.io/sidecar-image"] == "example.com/daprd:1.18.3"
+        assert told["dapr.io/env"] == "GOMEMLIMIT=1GiB"
+        assert told["dapr.io/sidecar-cpu-limit"] == "2"
+        assert told["dapr.io/sidecar-memory-limit"] == "2Gi"
+
+
+class TestDapr:
+    def test_components_are_scoped(self, default):
+        scopes = {
+            d["metadata"]["name"]: set(d["scopes"])
+            for d in default.documents
+            if d["kind"] in {"Component", "Subscription", "Resiliency"}
+        }
+        both = set(SIDECARS)
+        assert scopes == {
+            "statestore": both,
+            "pubsub": both,
+            "secretstore": both,
+            "conversations": {"agent-memory-service"},
+            "daca": both,
+        }
+
+    def test_redelivery_is_in_milliseconds(self, default):
+        told = metadata_of(default.get("Component", "pubsub"))
+        assert told["redeliverInterval"].isdigit()
+        assert told["processingTimeout"].isdigit()
+
+    def test_the_password_reaches_components_by_reference(self, default):
+        for name in ("statestore", "pubsub"):
+            component = default.get("Component", name)
+            assert metadata_of(component)["redisPassword"] == {"name": "redis", "key": "redis-password"}
+            assert component["auth"]["secretStore"] == "kubernetes"
+
+    def test_an_external_redis_is_reached_as_it_is_told(self, render):
+        rendered = render(
+            "--set",
+            f"{EXTERNAL},externalRedis.port=6380,externalRedis.username=daca,externalRedis.database=2,"
+            "externalRedis.tls.enabled=true,externalRedis.existingSecret.name=mine,externalRedis.existingSecret.key=pw",
+        )
+        told = metadata_of(rendered.get("Component", "statestore"))
+        assert told["redisHost"] == "redis.example.com:6380"
+        assert (told["redisDB"], told["enableTLS"], told["redisUsername"]) == ("2", "true", "daca")
+        assert told["redisPassword"] == {"name": "mine", "key": "pw"}
+        assert "StatefulSet" not in {d["kind"] for d in rendered.documents}
+
+    def test_what_is_dropped_has_a_topic_to_go_to(self, default):
+        spec = default.get("Subscription", "conversations")["spec"]
+        assert spec == {
+            "pubsubname": "pubsub",
+            "topic": "conversations",
+            "routes": {"default": "/conversations"},
+            "deadLetterTopic": "conversations-dead-letter",
+        }
+
+    def test_every_targets_policy_is_defined(self, default):
+        spec = default.get("Resiliency", "daca")["spec"]
+        targets = spec["targets"]
+        uses = [*targets["actors"].values(), *targets["apps"].values(), targets["components"]["pubsub"]["inbound"]]
+        assert {use["retry"] for use in uses} <= spec["policies"]["retries"].keys()
+        assert {use["timeout"] for use in uses} <= spec["policies"]["timeouts"].keys()
+        assert targets["actors"].keys() == {"UserSessionActor"}
+
+
+class TestRedis:
+    def password(self, rendered):
+        return b64decode(rendered.get("Secret", "redis")["data"]["redis-password"]).decode()
+
+    def test_the_image_is_the_official_one(self, default):
+        image = default.pods()["redis"]["spec"]["containers"][0]["image"]
+        assert image == f"docker.io/library/redis:{VERSIONS['REDIS_VERSION']}"
+
+    def test_a_password_is_made_where_none_is_given(self, default, render):
+        assert re.fullmatch(r"[A-Za-z0-9]{32}", self.password(default))
+        assert self.password(render()) != self.password(default)
+
+    def test_a_given_password_is_taken(self, render):
+        assert self.password(render("--set", "redis.auth.password=pa$$ word")) == "pa$$ word"
+
+    def test_a_made_password_does_not_replace_pods(self, default, render):
+        first, second = default.pods()["redis"], render().pods()["redis"]
+        assert annotations(first) == annotations(second)
+
+    def test_an_existing_secret_is_used_and_none_made(self, render):
+        rendered = render("--set", "redis.auth.existingSecret.name=mine,redis.auth.existingSecret.key=pw")
+        assert rendered.names("Secret") == set()
+        wanted = {"name": "mine", "key": "pw"}
+        env = rendered.pods()["redis"]["spec"]["containers"][0]["env"]
+        assert [item["valueFrom"]["secretKeyRef"] for item in env] == [wanted]
+        assert metadata_of(rendered.get("Component", "pubsub"))["redisPassword"] == wanted
+
+    def test_the_password_is_in_the_secret_alone(self, render):
+        rendered = render("--set", "redis.auth.password=find-me")
+        holders = [d["kind"] for d in rendered.documents if "find-me" in json.dumps(d)]
+        assert holders == []  # in the Secret it is base64
+        assert self.password(rendered) == "find-me"
+
+    def test_writes_reach_the_disk_by_default(self, default):
+        config = default.get("ConfigMap", "redis")["data"]["redis.conf"].splitlines()
+        assert {"appendonly yes", "appendfsync always", "maxmemory-policy noeviction"} <= set(config)
+        claim = default.get("StatefulSet", "redis")["spec"]["volumeClaimTemplates"][0]
+        assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+    def test_root_does_nothing_but_give_the_folder_away(self, render):
+        spec = render("--set", "redis.volumePermissions.enabled=true").pods()["redis"]["spec"]
+        (container,) = spec["initContainers"]
+        assert container["command"] == ["chown", "999:999", "/data"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+
+
+class TestHelmTest:
+    def test_it_runs_without_a_sidecar(self, default):
+        pod = default.get("Pod", "conversation-test")
+        assert annotations(pod)["dapr.io/enabled"] == "false"
+        assert annotations(pod)["helm.sh/hook"] == "test"
+        assert annotations(pod)["helm.sh/hook-delete-policy"] == "before-hook-creation"
+        assert pod["spec"]["restartPolicy"] == "Never"
+
+    def test_it_reaches_the_services_where_they_are(self, render):
+        rendered = render("--set", "chatService.service.port=80,agentMemoryService.service.port=81")
+        told = environment(rendered.get("Pod", "conversation-test"))
+        assert told["CHAT_URL"] == "http://chat-service:80"
+        assert told["MEMORY_URL"] == "http://agent-memory-service:81"
+
+    def test_its_script_is_the_file(self, default):
+        script = default.get("ConfigMap", "conversation-test-script")["data"]["conversation.py"]
+        assert script.strip() == (CHART / "files" / "conversation.py").read_text().strip()
+
+
+class TestNotes:
+    @pytest.fixture
+    def notes(self, render, tmp_path: Path):
+        """NOTES.txt as `helm install` prints it; `helm template` leaves it out, so a copy of the chart renders it."""
+
+        def read(*arguments):
+            chart = tmp_path / "daca"
+            shutil.copytree(CHART, chart, dirs_exist_ok=True)
+            text = (chart / "templates" / "NOTES.txt").read_text()
+            (chart / "templates" / "notes.yaml").write_text(
+                f'{{{{ define "notes" }}}}{text}{{{{ end -}}}}\n'
+                'kind: Notes\nmetadata: {name: notes}\ntext: {{ include "notes" . | toJson }}\n'
+            )
+            return render(*arguments, chart=chart).get("Notes", "notes")["text"]
+
+        return read
+
+    def test_they_say_that_the_offline_model_answers_and_how_to_switch(self, notes):
+        text = notes()
+        assert "The OFFLINE model answers" in text
+        assert "--reuse-values --set model.provider=gemini" in text
+        assert "helm test daca -n daca" in text
+
+    def test_they_name_the_provider_and_where_its_key_is(self, notes):
+        text = notes("--set", "model.provider=gemini,model.name=gemini-flash-latest")
+        assert "Provider gemini answers, model gemini-flash-latest" in text
+        assert "k8s-secrets/create-model-key.sh -n daca --name gemini-api-key" in text
+        assert "OFFLINE" not in text
+
+    def test_they_reach_the_service_as_it_is_exposed(self, notes):
+        assert "kubectl port-forward -n daca service/chat-service 8010:8010" in notes()
+        exposed = notes("--set", "chatService.service.type=NodePort,chatService.service.nodePort=30010")
+        assert ":30010" in exposed
+        assert "port-forward" not in exposed
+
+    def test_they_warn_of_pods_without_a_sidecar(self, notes):
+        assert "READY 1/1 instead of 2/2" in notes()

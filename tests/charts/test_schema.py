@@ -1,0 +1,126 @@
+"""values.yaml, values.schema.yaml and values.schema.json say the same, and a wrong value is told by its name."""
+
+import runpy
+
+import pytest
+import yaml
+
+from tests.charts.conftest import CHART, ROOT
+
+CHARTS = [CHART, CHART / "charts" / "redis"]
+# Their content is Kubernetes' own, or the user's.
+FREE = {"podSecurityContext", "containerSecurityContext", "affinity", "global"}
+
+
+def read(path):
+    return yaml.safe_load(path.read_text())
+
+
+def resolved(schema, node):
+    """The node a $ref points to, with what is written beside the $ref on top."""
+    if "$ref" in node:
+        target = schema["definitions"][node["$ref"].rpartition("/")[2]]
+        return {**resolved(schema, target), **{key: value for key, value in node.items() if key != "$ref"}}
+    return node
+
+
+def schema_keys(schema, node, path=""):
+    """Dotted paths of all keys that the schema names."""
+    node = resolved(schema, node)
+    keys = set()
+    for name, child in node.get("properties", {}).items():
+        keys |= {path + name} | schema_keys(schema, child, f"{path}{name}.")
+    return keys
+
+
+def value_keys(values, open_paths, path=""):
+    """Dotted paths of all keys in values, without what is inside of ``open_paths``."""
+    keys = set()
+    for name, child in values.items():
+        keys.add(path + name)
+        if isinstance(child, dict) and path + name not in open_paths:
+            keys |= value_keys(child, open_paths, f"{path}{name}.")
+    return keys
+
+
+def open_objects(schema, node, path=""):
+    """Dotted paths of objects whose keys the schema leaves to the user."""
+    node = resolved(schema, node)
+    found = set()
+    for name, child in node.get("properties", {}).items():
+        target = resolved(schema, child)
+        if target.get("type") == "object" and "properties" not in target:
+            found.add(path + name)
+        found |= open_objects(schema, child, f"{path}{name}.")
+    return found
+
+
+def below(chart, keys):
+    """Drops the subchart's own values, which the parent leaves to it."""
+    return keys if chart.name == "redis" else {key for key in keys if not key.startswith("redis.")}
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+class TestAgreement:
+    def test_the_json_is_what_the_yaml_says(self, chart):
+        generated = runpy.run_path(str(ROOT / "charts" / "generate_schema.py"))["generated"]
+        current = (chart / "values.schema.json").read_text()
+        assert current == generated(chart / "values.schema.yaml"), "run: python charts/generate_schema.py"
+
+    def test_values_and_schema_have_the_same_keys(self, chart):
+        schema, values = read(chart / "values.schema.yaml"), read(chart / "values.yaml")
+        open_paths = open_objects(schema, schema)
+        described = below(chart, schema_keys(schema, schema))
+        assert below(chart, value_keys(values, open_paths)) == described
+
+    def test_every_value_is_described(self, chart):
+        schema = read(chart / "values.schema.yaml")
+
+        def undescribed(node, path=""):
+            for name, child in resolved(schema, node).get("properties", {}).items():
+                full = resolved(schema, child)
+                if "properties" in full:
+                    yield from undescribed(child, f"{path}{name}.")
+                elif "description" not in full and name not in {"requests", "limits"}:
+                    yield path + name
+
+        assert list(undescribed(schema)) == []
+
+    def test_no_object_takes_unknown_keys_unless_its_keys_are_the_users(self, chart):
+        schema = read(chart / "values.schema.yaml")
+
+        def loose(node, path=""):
+            node = resolved(schema, node)
+            if node.get("type") == "object" and node.get("additionalProperties", True) is True:
+                yield path
+            for name, child in node.get("properties", {}).items():
+                yield from loose(child, f"{path}.{name}")
+
+        names = {path.rpartition(".")[2] for path in loose(schema)}
+        # The parent's `redis` is open because the subchart's own schema closes it.
+        assert names <= FREE | ({"redis"} if chart == CHART else set())
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("chatServce.replicas=3", ["chatServce", "not allowed"]),
+        ("chatService.replica=3", ["/chatService", "replica", "not allowed"]),
+        ("model.apiKey=abc", ["/model", "apiKey", "not allowed"]),
+        ("redis.pasword=abc", ["redis", "pasword", "not allowed"]),
+        ("dapr.pubsub.redeliverIntervalMs=30s", ["/dapr/pubsub/redeliverIntervalMs", "string", "integer"]),
+        ("chatService.replicas=two", ["/chatService/replicas", "string", "integer"]),
+        ("chatService.replicas=-1", ["/chatService/replicas", "minimum", "0"]),
+        ("chatService.actor.drainTimeoutMs=9000", ["/chatService/actor/drainTimeoutMs", "maximum", "7,000"]),
+        ("chatService.turn.whenBusy=queue", ["/chatService/turn/whenBusy", "wait", "reject"]),
+        ("model.provider=gpt", ["/model/provider", "offline", "gemini", "vllm"]),
+        ("model.baseUrl=api.example.com", ["/model/baseUrl", "http"]),
+        ("offlineModel.errorRate=2", ["/offlineModel/errorRate", "maximum", "1"]),
+        ("offlineModel.image.tag=12", ["/offlineModel/image/tag", "string"]),
+        ("redis.appendfsync=sometimes", ["/appendfsync", "always", "everysec"]),
+        ("dapr.resiliency.actor.timeout=5", ["/dapr/resiliency/actor/timeout"]),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_name(refusal, setting, told):
+    message = refusal("--set", setting)
+    assert all(part in message for part in told), message

@@ -1,0 +1,58 @@
+"""Values that don't go together are refused with a message that names them and the mend."""
+
+import pytest
+
+from tests.charts.conftest import CHART
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("redis.enabled=false", "set externalRedis.host"),
+        ("externalRedis.host=redis.example.com", "set redis.enabled=false"),
+        ("model.provider=vllm", "set model.name"),
+        ("chatService.service.nodePort=30010", "set the type to NodePort"),
+        (
+            ",".join(
+                f"{name}.service.type=NodePort,{name}.service.nodePort=30010"
+                for name in ("chatService", "agentMemoryService")
+            ),
+            "both 30010",
+        ),
+        ("chatService.turn.waitSeconds=4", "chatService.turn.leaseSeconds (5)"),
+        ("agentMemoryService.summary.quietSeconds=61", "agentMemoryService.summary.maxWaitSeconds"),
+        ("dapr.appHealth.timeoutMs=1500", "dapr.appHealth.intervalSeconds"),
+        ("shutdown.graceSeconds=60", "shutdown.sidecarBlockSeconds (45) is less than 68"),
+        ("shutdown.sidecarBlockSeconds=55", "shutdown.terminationGracePeriodSeconds (60) is no more than 60"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(refusal, settings, told):
+    assert told in refusal("--set", settings)
+
+
+def test_all_that_is_wrong_is_told_at_once(refusal):
+    message = refusal("--set", "redis.enabled=false,model.provider=vllm")
+    assert "externalRedis.host" in message
+    assert "model.name" in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "model.provider=gemini",  # its key may come later
+        "model.provider=vllm,model.name=qwen3",
+        "redis.enabled=false,externalRedis.host=redis.example.com",
+        "chatService.service.type=NodePort",
+        "chatService.service.type=NodePort,chatService.service.nodePort=30010",
+    ],
+)
+def test_values_that_go_together_are_taken(render, settings):
+    assert render("--set", settings).names("Deployment") >= {"chat-service", "agent-memory-service"}
+
+
+def test_a_cluster_without_dapr_is_told_how_to_get_it(helm):
+    done = helm("template", "daca", CHART)
+    assert done.returncode != 0
+    assert "this cluster has no Dapr" in done.stderr
+    assert "helm upgrade --install dapr dapr/dapr --version" in done.stderr
+    assert "--api-versions dapr.io/v1alpha1 --api-versions dapr.io/v2alpha1" in done.stderr

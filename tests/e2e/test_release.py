@@ -1,0 +1,113 @@
+"""The release: its test, upgrades and rollbacks, and the switch to a real model."""
+
+import base64
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+KEY_SECRET = "gemini-api-key"
+STAND_IN = "stand-in-for-gemini"
+
+
+def test_helm_test_holds_a_conversation(cluster):
+    assert "Succeeded" in cluster.helm("test", "daca", "--timeout", "120s")
+
+
+def test_upgrade_and_rollback_keep_password_and_history(cluster, user_id):
+    session_id = f"session-{user_id}"
+    password = _password(cluster)
+    revision = cluster.revision()
+    cluster.client.send(user_id, "Hi there", session_id)
+    pods = _names(cluster)
+
+    cluster.upgrade("--set", "chatService.logLevel=WARNING")
+    assert not _names(cluster) & pods
+    assert _password(cluster) == password
+    assert "Hi there" in cluster.client.send(user_id, "What did I say before?", session_id)["reply"]
+
+    cluster.roll_back(revision)
+    assert _password(cluster) == password
+    assert "What did I say before?" in cluster.client.send(user_id, "What did I say before?", session_id)["reply"]
+    assert len(cluster.said(session_id, 6)) == 6
+
+
+def test_without_a_key_gemini_is_a_clear_503_and_a_key_made_later_is_used(cluster, user_id, stand_in, no_key):
+    revision = cluster.revision()
+    try:
+        cluster.upgrade("--set", "model.provider=gemini", "--set", f"model.baseUrl={stand_in}")
+        pods = _names(cluster)
+        refused = cluster.chat({"user_id": user_id, "text": "Hi there"})
+        assert refused.status == 503
+        assert KEY_SECRET in refused.json()["detail"]
+        assert cluster.actor(user_id, "GetConversationHistory") == []
+        assert len(cluster.pods("chat-service")) == len(pods)
+
+        _make_key(cluster, {KEY_SECRET: base64.b64encode(b"a key").decode()})
+        answered = cluster.wait_for(lambda: _ok(cluster.chat({"user_id": user_id, "text": "Hi there"})))
+        assert answered["user_id"] == user_id
+        assert _names(cluster) == pods
+        containers = [item for pod in cluster.pods("chat-service") for item in pod.status.container_statuses]
+        assert [item.restart_count for item in containers] == [0] * len(containers)
+    finally:
+        cluster.roll_back(revision)
+
+
+@pytest.fixture
+def no_key(cluster):
+    """No key in the cluster; afterwards the one that was there."""
+    core = cluster.kube.core
+    kept = [secret for secret in core.list_namespaced_secret(cluster.namespace).items if _is_key(secret)]
+    for _ in kept:
+        core.delete_namespaced_secret(KEY_SECRET, cluster.namespace)
+    yield
+    if any(_is_key(secret) for secret in core.list_namespaced_secret(cluster.namespace).items):
+        core.delete_namespaced_secret(KEY_SECRET, cluster.namespace)
+    for secret in kept:
+        _make_key(cluster, secret.data)
+
+
+@pytest.fixture
+def stand_in(cluster):
+    """The address of a server that speaks the OpenAI chat API, in the place of Gemini's: no network here has it."""
+    core, (model,) = cluster.kube.core, cluster.pods("offline-model")
+    labels = {"app": STAND_IN}
+    container = model.spec.containers[0]
+    core.create_namespaced_pod(
+        cluster.namespace,
+        {
+            "metadata": {"name": STAND_IN, "labels": labels},
+            "spec": {
+                "containers": [{"name": "model", "image": container.image}],
+                "terminationGracePeriodSeconds": 1,
+                "enableServiceLinks": False,
+            },
+        },
+    )
+    core.create_namespaced_service(
+        cluster.namespace,
+        {"metadata": {"name": STAND_IN}, "spec": {"selector": labels, "ports": [{"port": 8002}]}},
+    )
+    yield f"http://{STAND_IN}:8002/v1"
+    core.delete_namespaced_service(STAND_IN, cluster.namespace)
+    core.delete_namespaced_pod(STAND_IN, cluster.namespace)
+
+
+def _is_key(secret):
+    return secret.metadata.name == KEY_SECRET
+
+
+def _make_key(cluster, data):
+    cluster.kube.core.create_namespaced_secret(cluster.namespace, {"metadata": {"name": KEY_SECRET}, "data": data})
+
+
+def _password(cluster):
+    return cluster.kube.core.read_namespaced_secret("redis", cluster.namespace).data["redis-password"]
+
+
+def _names(cluster):
+    return {pod.metadata.name for pod in cluster.pods("chat-service")}
+
+
+def _ok(answer):
+    return answer.json() if answer.status == 200 else None
