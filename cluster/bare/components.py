@@ -5,9 +5,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from cluster.bare import binaries, pki
-from cluster.bare.layout import CACHE, NAME, NODE_ADDRESS, PODS, REGISTRY, SERVICES, STATE
+from cluster.bare.layout import (
+    CACHE,
+    GATEWAY_ADDRESS,
+    INTERNET_ADDRESS,
+    NAME,
+    NAMESERVER_ADDRESS,
+    NODE_ADDRESS,
+    PODS,
+    REGISTRY,
+    SERVICES,
+    STATE,
+)
 from cluster.bare.packages import unpacked
-from cluster.bare.processes import Component
+from cluster.bare.processes import NETWORK, Component
 
 ETC: Final = STATE / "etc"
 KUBELET: Final = STATE / "kubelet"
@@ -185,6 +196,19 @@ def configuration() -> dict[str, str | dict[str, Any]]:
         "local-path.json": {"sharedFileSystemPath": str(VOLUMES)},
         "helper-pod.json": _helper_pod(),
     }
+
+
+def _internet(pasta: str) -> tuple[str, ...]:
+    # It relays connections of the node, as this machine's own: neither its firewall nor its routing has a part in it.
+    # Nothing comes in this way, and nothing on the machine's loopback can be reached.
+    return (
+        pasta,
+        *("--foreground", "--stderr", "--quiet", "--runas=0", "--ipv4-only"),
+        *("--netns", NETWORK, "--config-net", "--ns-ifname=internet"),
+        *(f"--address={INTERNET_ADDRESS}", "--netmask=24", f"--gateway={GATEWAY_ADDRESS}"),
+        *(f"--dns-forward={NAMESERVER_ADDRESS}", "--no-map-gw"),
+        *("--tcp-ports=none", "--udp-ports=none", "--tcp-ns=none", "--udp-ns=none"),
+    )
 
 
 def _client_of_api_server(name: str) -> list[str]:

@@ -32,6 +32,8 @@ ANSWER_SECONDS: Final = 10.0
 
 # The certificates are there from the start: later they are borrowed, and can't be written.
 _DEBOOTSTRAP: Final = ("debootstrap", "--variant=minbase", "--include=ca-certificates", DEBIAN_RELEASE)
+# What apt has fetched is of no use in an image.
+_LEFT_OUT: Final = ("--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*")
 _DOCKERFILES: Final = HERE / "dockerfiles"
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 # pip and apt work in a build as they do on this machine, whatever certificates or mirrors it is set up for.
@@ -72,7 +74,11 @@ def base_images() -> list[BaseImage]:
     return [
         BaseImage(PAUSE_IMAGE, "pause", {"catatonit": packaged / "usr" / "bin" / "catatonit"}),
         BaseImage(HELPER_IMAGE, "busybox", {"busybox": packaged / "bin" / "busybox"}),
-        BaseImage(f"{REGISTRY}/redis:{REDIS_VERSION}", "redis", arguments={"DEBIAN_IMAGE": debian_image()}),
+        BaseImage(
+            f"{REGISTRY}/redis:{REDIS_VERSION}",
+            "redis",
+            arguments={"DEBIAN_IMAGE": debian_image(), "VERSION": REDIS_VERSION},
+        ),
         *(
             BaseImage(
                 f"{REGISTRY}/dapr/{program}:{version}",
@@ -88,7 +94,7 @@ def base_images() -> list[BaseImage]:
 def debian_image() -> str:
     """The name, in the cache, of the Debian image that others start from."""
     folder = _DOCKERFILES / "debian"
-    key = _key(*_DEBOOTSTRAP, *(path.read_bytes() for path in sorted(folder.iterdir())))
+    key = _key(*_DEBOOTSTRAP, *_LEFT_OUT, *(path.read_bytes() for path in sorted(folder.iterdir())))
     return f"localhost/debian:{DEBIAN_RELEASE}-{key}"
 
 
@@ -156,9 +162,7 @@ def _ensure_debian() -> None:
         shutil.copytree(_DOCKERFILES / "debian", context, dirs_exist_ok=True)
         root = context / "root"
         run_logged([*_OWN_MOUNTS, *_DEBOOTSTRAP, root, *_mirror()], CACHE / "log" / "debootstrap.log")
-        # What apt has fetched stays out, like in every image.
-        without = ["--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*"]
-        run(["tar", "-C", root, *without, "-cf", context / "rootfs.tar", "."])
+        run(["tar", "-C", root, *_LEFT_OUT, "-cf", context / "rootfs.tar", "."])
         shutil.rmtree(root)
         _bud(context / "Dockerfile", context, debian_image(), {})
 

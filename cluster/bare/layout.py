@@ -13,6 +13,11 @@ RANGE: Final = IPv4Network("198.18.0.0/15")
 NODE_ADDRESS: Final = IPv4Address("198.18.0.1")
 MACHINE_ADDRESS: Final = IPv4Address("198.18.0.2")
 LINK_PREFIX: Final = 24
+INTERNET_ADDRESS: Final = IPv4Address("198.18.1.1")
+"""Of the node, towards the rest of the world."""
+GATEWAY_ADDRESS: Final = IPv4Address("198.18.1.2")
+NAMESERVER_ADDRESS: Final = IPv4Address("198.18.1.3")
+"""What is asked here is asked of the machine's own name server."""
 PODS: Final = IPv4Network("198.18.64.0/18")
 SERVICES: Final = IPv4Network("198.19.0.0/16")
 API_SERVER: Final = f"https://{NODE_ADDRESS}:6443"

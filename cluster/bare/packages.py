@@ -50,7 +50,7 @@ WARM_BYTES: Final = 4 * GIGABYTE
 CONTROLLERS: Final = frozenset({"cpu", "cpuset", "memory", "pids"})
 
 _APT: Final = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
-_MODULES: Final = ("overlay", "br_netfilter", "veth", "bridge", "nf_nat")
+_MODULES: Final = ("overlay", "br_netfilter", "veth", "bridge", "nf_nat", "tun")
 
 
 def preflight() -> list[str]:
@@ -85,6 +85,8 @@ def kernel_problems() -> list[str]:
             )
     if not Path("/proc/sys/net/bridge").exists():
         problems.append("the kernel filters no bridged traffic: load its module br_netfilter")
+    if not Path("/dev/net/tun").exists():
+        problems.append("there is no /dev/net/tun, which the node's way to the internet needs: load the module tun")
     if shutil.which("ip") and not _works("ip link add veth0 type veth peer veth1 && ip link add bridge0 type bridge"):
         problems.append("the kernel has no veth or no bridge devices: use one built with CONFIG_VETH and CONFIG_BRIDGE")
     if shutil.which("iptables") and not _works(

@@ -20,6 +20,8 @@ START_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.05
 
+NETWORK: Final = "/mnt/network"
+
 _MARK: Final = "DACA_BARE_NODE"
 _NAMESPACES: Final = ("--mount", "--net", "--ipc", "--pid")
 
@@ -35,6 +37,8 @@ class Component:
     """What it reads when it starts: when one of them changes, it must start again."""
     health: str = ""
     """What answers when it works: a URL, or ``unix:`` and a socket's path inside the node."""
+    outside: bool = False
+    """It runs on the machine, and has the node's network at hand as the file :data:`NETWORK`."""
 
     @property
     def log(self) -> Path:
@@ -71,7 +75,8 @@ def running() -> dict[str, Process]:
         name, recipe, program = mark.split(" ", 2)
         # What a component starts inherits its environment, as containerd's shims do: only the program itself counts.
         with suppress(OSError):
-            if Path(f"/proc/{pid}/exe").readlink() == Path(program):
+            # Of some there is a variant for newer processors, with a suffix; they replace themselves by it.
+            if str(Path(f"/proc/{pid}/exe").readlink()).removesuffix(".avx2") == str(Path(program).resolve()):
                 found[name] = Process(name, pid, recipe)
     return found
 
@@ -91,14 +96,13 @@ def start_init() -> Process:
 
 
 def start(component: Component, node: Process) -> None:
-    """Starts ``component`` in the namespaces of ``node``, the init process."""
-    _launch(component, [*inside(node), "setsid", "--fork", *component.command])
+    """Starts ``component``; ``node`` is the init process."""
+    if component.outside:
+        where = ["unshare", "--mount", "--", "sh", str(HERE / "node-internet.sh"), str(node.pid)]
+    else:
+        where = ["nsenter", "--target", str(node.pid), *_NAMESPACES, "--", "setsid", "--fork"]
+    _launch(component, [*where, *component.command])
     _started(component)
-
-
-def inside(node: Process) -> list[str]:
-    """The beginning of a command line that runs the rest in the node's namespaces."""
-    return ["nsenter", "--target", str(node.pid), *_NAMESPACES, "--"]
 
 
 def stop(process: Process) -> None:

@@ -118,7 +118,7 @@ class TestAgreement:
         ("offlineModel.errorRate=2", ["/offlineModel/errorRate", "maximum", "1"]),
         ("offlineModel.image.tag=12", ["/offlineModel/image/tag", "string"]),
         ("redis.appendfsync=sometimes", ["/appendfsync", "always", "everysec"]),
-        ("dapr.resiliency.actor.timeout=5", ["/dapr/resiliency/actor/timeout"]),
+        ("dapr.resiliency.memory.timeout=5", ["/dapr/resiliency/memory/timeout"]),
     ],
 )
 def test_a_wrong_value_is_told_by_its_name(refusal, setting, told):
