@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from daca_common import logs, problems, server
+from daca_common.app_token import SidecarOnly
 from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
 from daca_common.health import Health, OpenRequests
 from daca_common.model import ModelClient
@@ -43,6 +44,15 @@ class Service:
         await self.summaries.drain()
         self.health.drained = True
 
+    async def leave(self) -> None:
+        """SIGTERM: drains, and stays until the sidecar is gone.
+
+        It hands over events until it has noticed that this process is drained. One that finds nobody here waits for
+        half a minute before another pod gets it.
+        """
+        await self.drain()
+        await self.dapr.gone()
+
     def _app(self, memories: Memories) -> FastAPI:
         app = FastAPI(
             title="DACA Agent Memory Service",
@@ -56,10 +66,9 @@ class Service:
         for error in (DaprError, DaprUnavailable, Contended):
             app.add_exception_handler(error, _on_store_error)
         app.include_router(self.health.router())
-        app.include_router(
-            routes.router(memories, self.transcripts, self.summaries, app_api_token=self.settings.app_api_token)
-        )
+        app.include_router(routes.router(memories, self.transcripts, self.summaries))
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/conversations")
+        app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=("/conversations",))
         app.add_middleware(logs.RequestLog)
         app.add_middleware(OpenRequests, health=self.health)
         return app
@@ -95,4 +104,4 @@ def main() -> None:
     settings = load(Settings)
     logs.configure(settings.log_level)
     service = Service(settings)
-    server.run(service.app, settings, service.drain)
+    server.run(service.app, settings, service.leave)

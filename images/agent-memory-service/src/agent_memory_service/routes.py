@@ -1,16 +1,15 @@
 """HTTP in and out."""
 
-import hmac
 import logging
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import orjson
 from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.ids import Id
 from daca_common.logs import annotate, user_hash
-from daca_common.problems import Problem, limited_body
-from fastapi import APIRouter, Header, Request, Response
+from daca_common.problems import limited_body
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from agent_memory_service.documents import Contended
@@ -63,10 +62,8 @@ RETRY: Final = Handled(status="RETRY")
 DROP: Final = Handled(status="DROP")
 
 
-def router(
-    memories: Memories, transcripts: Transcripts, summaries: Summaries, app_api_token: str | None = None
-) -> APIRouter:
-    """The routes of the service. With a token, only who shows it may deliver events."""
+def router(memories: Memories, transcripts: Transcripts, summaries: Summaries) -> APIRouter:
+    """The routes of the service."""
     api = APIRouter()
 
     @api.get("/")
@@ -96,13 +93,11 @@ def router(
         return Response(orjson.dumps({"history": history}), media_type="application/json")
 
     @api.post("/conversations")
-    async def conversation_updated(request: Request, dapr_api_token: Annotated[str, Header()] = "") -> Handled:
+    async def conversation_updated(request: Request) -> Handled:
         """Takes a CloudEvent of topic ``conversations`` from the sidecar, whose data is a ``ConversationUpdated``.
 
         Always 200: a malformed event will not mend by being sent again, so it is dropped to the dead-letter topic.
         """
-        if app_api_token is not None and not hmac.compare_digest(app_api_token.encode(), dapr_api_token.encode()):
-            raise Problem(401, "Events are taken from the sidecar only: the header dapr-api-token is missing or wrong.")
         event = _event(await limited_body(request, MAX_EVENT))
         if event is None:
             return DROP

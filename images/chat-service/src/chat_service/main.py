@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final
 
 from daca_common import logs, problems, server
 from daca_common.app_token import SidecarOnly
@@ -23,9 +22,6 @@ from chat_service.session import SessionHost
 from chat_service.settings import Settings
 from chat_service.store import DocumentStore
 from chat_service.turn import Turns
-
-SIDECAR_LEAVES_SECONDS: Final = 15.0
-"""More than the sidecar takes from its first failed health check of this process to its end."""
 
 
 class Service:
@@ -61,8 +57,7 @@ class Service:
         await self.turns.drain()
         await self.events.drain()
         self.health.drained = True
-        with contextlib.suppress(TimeoutError):  # only this container was asked to go
-            await asyncio.wait_for(self.dapr.gone(), SIDECAR_LEAVES_SECONDS)
+        await self.dapr.gone()
 
     def _app(self) -> FastAPI:
         app = FastAPI(

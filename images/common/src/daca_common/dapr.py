@@ -7,6 +7,7 @@ one session and connects when first used. Routes: https://docs.dapr.io/reference
 import asyncio
 import io
 import json
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -182,9 +183,13 @@ class DaprClient:
         """What the sidecar says of itself: components, subscriptions, actor runtime."""
         return dict((await self.request("GET", "/v1.0/metadata", timeout_seconds=3)).json())
 
-    async def gone(self) -> None:
-        """Returns once the sidecar answers no more: it deactivates its actors through the app before it ends."""
-        while True:
+    async def gone(self, within_seconds: float = 15.0) -> None:
+        """Returns once the sidecar answers no more, or it seems to stay (only this container was asked to go).
+
+        It calls its app until it ends, and that takes a few failed health checks: by default more than those last.
+        """
+        end = time.monotonic() + within_seconds
+        while time.monotonic() < end:
             try:
                 await self.request("GET", "/v1.0/healthz/outbound", timeout_seconds=1)
             except DaprError:
