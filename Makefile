@@ -65,7 +65,7 @@ check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src)
 	$(VENV)/bin/yamllint --strict .
 	git ls-files -z -co --exclude-standard '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck
-	$(VENV)/bin/hadolint --failure-threshold info images/*/Dockerfile
+	git ls-files -z -co --exclude-standard '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint --failure-threshold info
 	"$$($(RUN) -m cluster which helm)" lint --strict --quiet charts/daca
 	$(VENV)/bin/pytest -m "not e2e"
 

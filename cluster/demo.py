@@ -16,7 +16,8 @@ from cluster.kube import Kube, wait_until
 
 MEMORY: Final = {"name": "Junaid", "preferred_style": "casual", "user_summary": "Junaid likes books."}
 MESSAGES: Final = ("Hi there", "What did I say before?")
-TRANSCRIPT_SECONDS: Final = 30.0
+TRANSCRIPT_SECONDS: Final = 60.0
+"""An event that a dying pod of an earlier version took is given to another after half a minute."""
 
 
 def run(kube: Kube, console: Console, model: str) -> str:

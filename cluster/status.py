@@ -7,7 +7,7 @@ from cluster.client import CHAT, MEMORY
 from cluster.dapr import control_plane
 from cluster.errors import CommandError
 from cluster.forward import Reach
-from cluster.kube import Kube, api_errors, is_ready
+from cluster.kube import Kube, Pod, api_errors, is_ready
 from cluster.target import recorded
 
 
@@ -53,10 +53,17 @@ def _pods(kube: Kube, console: Console, namespaces: list[str]) -> list[str]:
     failing = []
     for namespace in namespaces:
         for pod in kube.pods(namespace):
-            state = "ready" if is_ready(pod) else str(pod.status.phase)
+            state = "ready" if is_ready(pod) else _waiting(pod)
             restarts = sum(item.restart_count for item in pod.status.container_statuses or [])
             shown.add_row(namespace, pod.metadata.name, state, str(restarts))
-            if state not in {"ready", "Succeeded"}:
+            if not (is_ready(pod) or pod.status.phase == "Succeeded"):
                 failing.append(f"{namespace}/{pod.metadata.name}")
     console.print(shown)
     return failing
+
+
+def _waiting(pod: Pod) -> str:
+    """The phase of a pod that is not ready, and what it waits for, as far as Kubernetes says."""
+    told = [condition.message for condition in pod.status.conditions or [] if condition.status != "True"]
+    reasons = list(dict.fromkeys(message for message in told if message))
+    return ": ".join([str(pod.status.phase), *reasons[:1]])

@@ -21,9 +21,9 @@ from cluster.bare.packages import unpacked
 from cluster.bare.processes import NETWORK, Component
 
 ETC: Final = STATE / "etc"
-KUBELET: Final = STATE / "kubelet"
-KUBELET_FIXED: Final = Path("/var/lib/kubelet")
-"""Some of its files a kubelet keeps here whatever its settings; inside the node this is :data:`KUBELET`."""
+KUBELET: Final = STATE / "var" / "lib" / "kubelet"
+MOUNT_POINTS: Final = (Path("/var/lib/cni"), Path("/var/lib/kubelet"))
+"""Folders that programs write to whatever their settings. In the node they are below the state; here they stay empty."""
 VOLUMES: Final = STATE / "volumes"
 ETCD: Final = "http://127.0.0.1:2379"
 CLUSTER_DOMAIN: Final = "cluster.local"
@@ -44,6 +44,7 @@ def components() -> list[Component]:
     etcd, kubernetes = binaries.ETCD.folder, binaries.KUBERNETES.folder
     packaged = unpacked() / "usr" / "bin"
     return [
+        Component("internet", _internet(f"{packaged}/pasta"), (Path("/etc/resolv.conf"),), outside=True),
         Component(
             "registry",
             (f"{packaged}/docker-registry", "serve", f"{ETC}/registry.json"),
@@ -164,7 +165,8 @@ def components() -> list[Component]:
 
 def configure() -> None:
     """Writes the files that the components read."""
-    for folder in (ETC / "certs.d" / REGISTRY, ETC / "cni", STATE / "var-log", KUBELET, KUBELET_FIXED):
+    in_state = [STATE / folder.relative_to("/") for folder in (Path("/var/log"), *MOUNT_POINTS)]
+    for folder in (ETC / "certs.d" / REGISTRY, ETC / "cni", *MOUNT_POINTS, *in_state):
         folder.mkdir(parents=True, exist_ok=True)
     etcd = STATE / "etcd"
     etcd.mkdir(mode=0o700, exist_ok=True)
@@ -331,6 +333,7 @@ def _corefile() -> str:
     pods insecure
     ttl 5
   }}
+  forward . {NAMESERVER_ADDRESS}
   cache 5
 }}
 """

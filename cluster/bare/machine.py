@@ -22,7 +22,6 @@ def connect(node: Process) -> None:
     in_node = ["nsenter", "--target", str(node.pid), "--net", "ip"]
     run([*in_node, "address", "replace", f"{NODE_ADDRESS}/{LINK_PREFIX}", "dev", "eth0"])
     run([*in_node, "link", "set", "eth0", "up"])
-    run([*in_node, "route", "replace", "default", "via", str(MACHINE_ADDRESS)])
 
 
 def interface() -> bool:

@@ -9,8 +9,9 @@ state=$1 catatonit=$2
 mount --make-rshared /
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir /run/lock
-mount --bind "$state/var-log" /var/log
-mount --bind "$state/kubelet" /var/lib/kubelet
+for folder in /var/log /var/lib/cni /var/lib/kubelet; do
+  mount --bind "$state$folder" "$folder"
+done
 
 ip link set lo up
 echo 1 >/proc/sys/net/ipv4/ip_forward

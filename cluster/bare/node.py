@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cluster.bare import binaries, images, machine, packages, pki, processes
-from cluster.bare.components import API_SERVER, KUBELET_FIXED, components, configure
+from cluster.bare.components import API_SERVER, MOUNT_POINTS, components, configure
 from cluster.bare.layout import HERE, NAME, STATE
 from cluster.bare.lock import exclusive
 from cluster.bare.logs import show_end
@@ -85,7 +85,7 @@ def down() -> None:
         if found := _mounts():
             raise CommandError(f"{found[0]} is a mount of somebody else: unmount it, then `make down` again")
         shutil.rmtree(STATE, ignore_errors=True)
-        for folder in (STATE.parent, KUBELET_FIXED):
+        for folder in (STATE.parent, *MOUNT_POINTS):
             with suppress(OSError):  # it is gone, or somebody else's and not empty
                 folder.rmdir()
 

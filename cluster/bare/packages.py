@@ -40,6 +40,7 @@ UNPACKED: Final = (
     "containerd",
     "containernetworking-plugins",
     "docker-registry",
+    "passt",
     "runc",
 )
 
@@ -54,7 +55,10 @@ _MODULES: Final = ("overlay", "br_netfilter", "veth", "bridge", "nf_nat", "tun")
 
 
 def preflight() -> list[str]:
-    """What keeps the bare node from running here, one line each with the mend. Empty: it can run. Changes nothing."""
+    """What keeps the bare node from running here, one line each with the mend. Empty: it can run.
+
+    It loads the kernel's modules that the node needs, where they are modules, and changes nothing else.
+    """
     if platform.system() != "Linux":
         return [f"the bare node needs Linux, and this is {platform.system()}: use CLUSTER=current"]
     if os.geteuid() != 0:

@@ -19,6 +19,7 @@ dapr.io/app-health-probe-timeout: {{ $dapr.appHealth.timeoutMs | quote }}
 dapr.io/app-health-threshold: {{ $dapr.appHealth.threshold | quote }}
 dapr.io/block-shutdown-duration: {{ printf "%ds" (int $shutdown.sidecarBlockSeconds) }}
 dapr.io/graceful-shutdown-seconds: {{ $shutdown.sidecarGraceSeconds | quote }}
+dapr.io/app-token-secret: {{ include "daca.appTokenSecret" .root }}
 # The component `secretstore` is the only way to a secret, and it is held to one name.
 dapr.io/disable-builtin-k8s-secret-store: "true"
 dapr.io/volume-mounts: kube-api-access:/var/run/secrets/kubernetes.io/serviceaccount
@@ -41,6 +42,17 @@ dapr.io/sidecar-cpu-limit: {{ . | quote }}
 {{- with .sidecar.resources.limits.memory }}
 dapr.io/sidecar-memory-limit: {{ . | quote }}
 {{- end }}
+{{- end }}
+
+{{/* Name of the secret by which a sidecar proves itself to its service. Takes $. */}}
+{{- define "daca.appTokenSecret" -}}
+{{ .Values.dapr.appToken.existingSecret.name | default "app-token" }}
+{{- end }}
+
+{{/* Environment of a service that has a sidecar; the injector adds the rest. Takes $. */}}
+{{- define "daca.sidecarEnv" -}}
+- name: APP_API_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ include "daca.appTokenSecret" . }}, key: token}}
 {{- end }}
 
 {{/*
