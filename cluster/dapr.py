@@ -51,14 +51,16 @@ class Sidecar:
         """Ends the port-forward to it."""
         self._forward.close()
 
-    def call(self, method: str, path: str, body: object = None) -> rest.Answer:
-        """One request; ``path`` starts with ``/v1.0``.
+    def call(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> rest.Answer:
+        """One request with a JSON body; ``path`` starts with ``/v1.0``.
 
         Raises:
             CommandError: the sidecar does not answer.
         """
         try:
-            return rest.call(method, self._forward.url + path, body, headers=self._headers)
+            return rest.call(
+                method, self._forward.url + path, body, headers={**self._headers, "Content-Type": content_type}
+            )
         except rest.Unreachable as error:
             raise CommandError(f"the sidecar of {self.pod} does not answer: {error}") from error
 

@@ -80,6 +80,12 @@ class Cluster:
             self._sidecar.close()
             self._sidecar = None
 
+    def redis(self, *command):
+        """What redis-cli answers in the Redis pod."""
+        return self.kube.target.kubectl(
+            "exec", "-n", self.namespace, "redis-0", "-c", "redis", "--", "redis-cli", *command
+        )
+
     def delete_pod(self, name):
         """Deletes a pod gracefully, without waiting for its end."""
         self.kube.core.delete_namespaced_pod(name, self.namespace)

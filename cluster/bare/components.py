@@ -23,7 +23,7 @@ from cluster.bare.processes import NETWORK, Component
 ETC: Final = STATE / "etc"
 KUBELET: Final = STATE / "var" / "lib" / "kubelet"
 MOUNT_POINTS: Final = (Path("/var/lib/cni"), Path("/var/lib/kubelet"))
-"""Folders that programs write to whatever their settings. In the node they are below the state; here they stay empty."""
+"""Folders that programs use whatever their settings. In the node they are below the state, here they stay empty."""
 VOLUMES: Final = STATE / "volumes"
 ETCD: Final = "http://127.0.0.1:2379"
 CLUSTER_DOMAIN: Final = "cluster.local"

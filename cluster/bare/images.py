@@ -23,8 +23,6 @@ from cluster.steps import step
 from cluster.versions import VERSIONS
 
 DEBIAN_RELEASE: Final = "bookworm"
-REDIS_VERSION: Final = "7.0.15"
-"""Of Debian's package, in that release."""
 KEPT_TAGS: Final = 3
 """Of one service, the newest: more are of no use, and each takes a hundred megabytes."""
 
@@ -75,9 +73,9 @@ def base_images() -> list[BaseImage]:
         BaseImage(PAUSE_IMAGE, "pause", {"catatonit": packaged / "usr" / "bin" / "catatonit"}),
         BaseImage(HELPER_IMAGE, "busybox", {"busybox": packaged / "bin" / "busybox"}),
         BaseImage(
-            f"{REGISTRY}/redis:{REDIS_VERSION}",
+            f"{REGISTRY}/redis:{VERSIONS['DEBIAN_REDIS_VERSION']}",
             "redis",
-            arguments={"DEBIAN_IMAGE": debian_image(), "VERSION": REDIS_VERSION},
+            arguments={"DEBIAN_IMAGE": debian_image(), "VERSION": VERSIONS["DEBIAN_REDIS_VERSION"]},
         ),
         *(
             BaseImage(

@@ -1,6 +1,5 @@
 """Starts, mends, shows and removes the bare node."""
 
-import shutil
 import socket
 import ssl
 import time
@@ -84,7 +83,7 @@ def down() -> None:
         _clear()
         if found := _mounts():
             raise CommandError(f"{found[0]} is a mount of somebody else: unmount it, then `make down` again")
-        shutil.rmtree(STATE, ignore_errors=True)
+        run(["rm", "--recursive", "--force", "--one-file-system", STATE])
         for folder in (STATE.parent, *MOUNT_POINTS):
             with suppress(OSError):  # it is gone, or somebody else's and not empty
                 folder.rmdir()
@@ -147,11 +146,11 @@ def _start(node: Process) -> None:
         if component.name == API_SERVER:
             _wait_until_healthy(started, node)
             started.clear()
-    kubectl("apply", "--filename", HERE / "addons.yaml")
+    _kubectl("apply", "--filename", HERE / "addons.yaml")
     _wait_until_healthy(started, node)
 
 
-def kubectl(*arguments: str | Path) -> str:
+def _kubectl(*arguments: str | Path) -> str:
     """Runs kubectl on the node as its administrator; its output."""
     return run([binaries.kubectl(), "--kubeconfig", pki.kubeconfig("admin"), *arguments])
 
@@ -211,11 +210,11 @@ def _wait_until_ready() -> None:
     ready = ["wait", "--for=condition=Ready", f"node/{NAME}", "--timeout=5s"]
     while time.monotonic() < end:
         with suppress(CommandError):
-            kubectl(*ready)
+            _kubectl(*ready)
             return
         time.sleep(POLL_SECONDS)
     show_end(STATE / "log" / "kubelet.log")
-    raise CommandError(f"node {NAME} is not Ready: {kubectl('get', 'node', NAME, '--output', _NODE_CONDITIONS)}")
+    raise CommandError(f"node {NAME} is not Ready: {_kubectl('get', 'node', NAME, '--output', _NODE_CONDITIONS)}")
 
 
 def _mounts() -> list[str]:

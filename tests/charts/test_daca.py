@@ -310,7 +310,7 @@ class TestRedis:
 
     def test_the_bare_nodes_image_is_the_one_that_it_builds(self, render):
         pod = render("--values", ROOT / "cluster" / "values-bare.yaml").pods()["redis"]
-        assert pod["spec"]["containers"][0]["image"] == f"{images.REGISTRY}/redis:{images.REDIS_VERSION}"
+        assert pod["spec"]["containers"][0]["image"] == f"{images.REGISTRY}/redis:{VERSIONS['DEBIAN_REDIS_VERSION']}"
 
     def test_a_password_is_made_where_none_is_given(self, default, render):
         assert re.fullmatch(r"[A-Za-z0-9]{32}", self.password(default))

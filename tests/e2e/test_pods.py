@@ -95,7 +95,7 @@ def test_a_pod_that_asks_the_api_nothing_has_no_token(cluster, app):
         assert "/var/run/secrets/kubernetes.io/serviceaccount" not in mounts
 
 
-def test_a_turn_leaves_one_line_without_text_or_user(cluster, user_id):
+def test_each_service_logs_one_line_of_a_turn_without_text_or_user(cluster, user_id):
     secret = f"secret-{uuid4().hex}"
     key, session_id = uuid4().hex, f"session-{uuid4().hex}"
     body = {"user_id": user_id, "text": secret, "metadata": {"session_id": session_id}}
@@ -105,10 +105,13 @@ def test_a_turn_leaves_one_line_without_text_or_user(cluster, user_id):
 
     lines = [line for app in SERVICES for pod in cluster.pods(app) for line in cluster.log(pod, app)]
     assert not [line for line in lines if secret in str(line) or user_id in str(line)]
-    (line,) = [line for line in lines if line.get("turn") == key]
-    assert (line["status"], line["session"]) == (200, session_id)
-    assert line["user"] == hashlib.sha256(user_id.encode()).hexdigest()[:12]
-    assert line["duration_ms"] > 0
+    of_turn = [line for line in lines if line.get("turn") == key]
+    assert sorted(line["route"] for line in of_turn) == ["/chat/", "/conversations"]
+    for line in of_turn:
+        assert (line["status"], line["session"]) == (200, session_id)
+        assert line["user"] == hashlib.sha256(user_id.encode()).hexdigest()[:12]
+        assert line["duration_ms"] > 0
+        assert line["trace_id"]
 
 
 def test_placement_knows_every_chat_pod(cluster):

@@ -1,0 +1,33 @@
+"""Events on their way from the broker to the transcript: repeated, out of order, malformed."""
+
+import pytest
+from support.events import conversation_updated
+
+pytestmark = pytest.mark.e2e
+
+DEAD_LETTERS = "conversations-dead-letter"
+
+
+def publish(cluster, event):
+    with cluster.sidecar(cluster.pods("chat-service")[0]) as sidecar:
+        answer = sidecar.call("POST", "/v1.0/publish/pubsub/conversations", event, "application/cloudevents+json")
+    assert answer.status == 204, answer.text
+
+
+def test_repeated_and_late_events_make_one_transcript_in_order(cluster, user_id):
+    session_id = f"session-{user_id}"
+    for sequence in (2, 1, 2, 3, 1):
+        publish(cluster, conversation_updated(sequence, user_id, session_id))
+    publish(cluster, conversation_updated(4, user_id, session_id))
+    history = cluster.said(session_id, 8)
+    assert [entry["content"] for entry in history if entry["role"] == "user"] == [f"message {n}" for n in range(1, 5)]
+
+
+def test_a_malformed_event_goes_to_the_dead_letters_and_holds_nobody_up(cluster, user_id):
+    before = int(cluster.redis("XLEN", DEAD_LETTERS))
+    publish(cluster, conversation_updated(1, user_id, f"session-{user_id}", sequence="first"))
+    publish(cluster, conversation_updated(2, user_id, f"session-{user_id}"))
+    assert [entry["content"] for entry in cluster.said(f"session-{user_id}", 2)] == ["message 2", "reply 2"]
+    cluster.wait_for(lambda: int(cluster.redis("XLEN", DEAD_LETTERS)) == before + 1)
+    (newest,) = cluster.redis("XREVRANGE", DEAD_LETTERS, "+", "-", "COUNT", "1").splitlines()[2:3]
+    assert user_id in newest
