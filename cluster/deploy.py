@@ -1,5 +1,6 @@
 """Puts Dapr and the bundle on a cluster with Helm, and waits until they work."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -146,12 +147,17 @@ def _release_status(kube: Kube, release: str, namespace: str) -> str:
 
 @contextmanager
 def _explained(kube: Kube, namespace: str) -> Iterator[None]:
-    """Shows the pods at fault when the block fails, and keeps the rest of the evidence in a folder."""
+    """When the block fails and pods are at fault: shows what they say, and keeps the rest in a folder."""
     try:
         yield
     except CommandError as error:
-        for line in evidence.faults(kube, namespace):
+        pods = evidence.at_fault(kube, namespace)
+        if not pods:  # a wrong value, say
+            raise
+        for line in itertools.chain.from_iterable(evidence.explained(kube, pod) for pod in pods):
             say(line)
+        names = ", ".join(pod.metadata.name for pod in pods)
         raise CommandError(
-            f"{error}; events and logs are in {evidence.collect(kube, 'up')}", error.exit_code, error.said
+            f"pods of namespace {namespace} do not come up: {names} (above is what they say, and in "
+            f"{evidence.collect(kube, 'up')} the rest); Helm says: {error}"
         ) from error

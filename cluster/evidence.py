@@ -16,19 +16,24 @@ FOLDER: Final = ROOT / ".evidence"
 SHOWN_LINES: Final = 20
 
 
-def faults(kube: Kube, namespace: str) -> Iterator[str]:
-    """Of each pod that does not come up: its state, its last events, and the log's end of what is not ready in it."""
-    for pod in kube.pods(namespace):
-        if is_ready(pod) or pod.status.phase == "Succeeded":
-            continue
-        yield f"--- pod {namespace}/{pod.metadata.name}: {pod.status.phase}"
-        yield from _events(kube, namespace, pod.metadata.name)[-SHOWN_LINES:]
-        for container in _containers(pod):
-            if not container.ready:
-                state = _state(container)
-                yield f"--- log of its container {container.name} ({state})"
-                crashed = container.restart_count > 0 and not state.startswith("running")
-                yield from _log(kube, pod, container.name, previous=crashed).splitlines()[-SHOWN_LINES:]
+def at_fault(kube: Kube, namespace: str) -> list[Pod]:
+    """The pods that do not come up; one that has done its work, or is going, is not among them."""
+    return [
+        pod
+        for pod in kube.pods(namespace)
+        if not is_ready(pod) and pod.status.phase != "Succeeded" and pod.metadata.deletion_timestamp is None
+    ]
+
+
+def explained(kube: Kube, pod: Pod) -> Iterator[str]:
+    """What there is to say of a pod at fault: its state, its last events, the log's end of what is not ready in it."""
+    yield f"--- pod {pod.metadata.name}: {pod.status.phase}"
+    yield from _events(kube, pod.metadata.namespace, pod.metadata.name)[-SHOWN_LINES:]
+    for container in _containers(pod):
+        if not container.ready:
+            yield f"--- log of its container {container.name} ({_state(container)})"
+            crashed = container.restart_count > 0 and container.state.running is None
+            yield from _log(kube, pod, container.name, previous=crashed).splitlines()[-SHOWN_LINES:]
 
 
 def collect(kube: Kube, why: str) -> Path:
@@ -67,12 +72,11 @@ def _containers(pod: Pod) -> list[Any]:
 
 
 def _state(container: Any) -> str:
-    state = container.state
+    state, ended = container.state, container.state.terminated or container.last_state.terminated
+    end = f"ended with {ended.exit_code}: {ended.reason}" if ended else ""
     if state.waiting:
-        return f"waiting: {state.waiting.reason}"
-    if state.terminated:
-        return f"ended with {state.terminated.exit_code}: {state.terminated.reason}"
-    return "running, not ready"
+        return f"waiting: {state.waiting.reason}" + (f"; {end}" if end else "")
+    return end if state.terminated else "running, not ready"
 
 
 def _log(kube: Kube, pod: Pod, container: str, *, previous: bool = False) -> str:

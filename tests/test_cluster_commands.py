@@ -344,12 +344,14 @@ class TestEvidence:
     def test_the_pod_at_fault_is_shown_with_events_and_the_end_of_its_log(self, monkeypatch):
         monkeypatch.setattr(evidence, "_events", lambda *_: ["Warning chat-1 BackOff: restarting"])
         monkeypatch.setattr(evidence, "_log", lambda *_, previous: "\n".join(f"line {n}" for n in range(100)))
-        waiting = SimpleNamespace(waiting=SimpleNamespace(reason="CrashLoopBackOff"), terminated=None)
+        waiting = SimpleNamespace(waiting=SimpleNamespace(reason="CrashLoopBackOff"), terminated=None, running=None)
         broken = _pod("chat-1", ready=False, containers=[_container("daprd"), _container("chat", waiting)])
-        shown = list(evidence.faults(FakeKube(pods=[broken, _pod("chat-2")]), "daca"))
-        assert shown[0] == "--- pod daca/chat-1: Running"
+        kube = FakeKube(pods=[broken, _pod("chat-2")])
+        assert evidence.at_fault(kube, "daca") == [broken]
+        shown = list(evidence.explained(kube, broken))
+        assert shown[0] == "--- pod chat-1: Running"
         assert shown[1] == "Warning chat-1 BackOff: restarting"
-        assert shown[2] == "--- log of its container chat (waiting: CrashLoopBackOff)"
+        assert shown[2] == "--- log of its container chat (waiting: CrashLoopBackOff; ended with 137: OOMKilled)"
         assert shown[3:] == [f"line {n}" for n in range(80, 100)]
 
 
@@ -553,8 +555,9 @@ def _pod(name, namespace="daca", ip="", ready=True, containers=()):
 
 
 def _container(name, state=None):
-    running = SimpleNamespace(waiting=None, terminated=None)
-    return SimpleNamespace(name=name, ready=state is None, restart_count=0, state=state or running)
+    running = SimpleNamespace(waiting=None, terminated=None, running=True)
+    ended = SimpleNamespace(terminated=SimpleNamespace(exit_code=137, reason="OOMKilled") if state else None)
+    return SimpleNamespace(name=name, ready=state is None, restart_count=0, state=state or running, last_state=ended)
 
 
 def _namespace(name, made):
