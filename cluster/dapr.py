@@ -32,6 +32,12 @@ def control_plane(kube: Kube) -> ControlPlane | None:
     return ControlPlane(str(found[0].metadata.namespace), image.rpartition(":")[2])
 
 
+def definitions(kube: Kube) -> list[str]:
+    """The names of Dapr's custom resource definitions in this cluster."""
+    found = kube.extensions.list_custom_resource_definition().items
+    return [item.metadata.name for item in found if item.spec.group == "dapr.io"]
+
+
 class Sidecar:
     """The HTTP API of one pod's sidecar: ``with Sidecar(kube, pod) as sidecar: sidecar.call(...)``."""
 

@@ -10,7 +10,7 @@ from typing import Final
 from kubernetes.client import ApiException
 
 from cluster import bare, evidence
-from cluster.dapr import SIDECAR, control_plane
+from cluster.dapr import SIDECAR, control_plane, definitions
 from cluster.errors import CommandError
 from cluster.kube import Kube, wait_until
 from cluster.steps import say, step
@@ -45,7 +45,12 @@ def dapr(kube: Kube) -> None:
     if found and "dapr" not in kube.made_by_up(namespace):
         say(f"Dapr {found.version} is there already, in {found.namespace}; it stays as it is")
         return
-    kube.record_made(namespace, "dapr")
+    if "dapr" not in kube.made_by_up(namespace):
+        if not definitions(kube):
+            kube.record_made(namespace, "dapr-definitions")
+        if kube.namespace(DAPR_NAMESPACE) is None:
+            kube.record_made(namespace, "dapr-namespace")
+        kube.record_made(namespace, "dapr")
     version = VERSIONS["DAPR_VERSION"]
     values: list[str | Path] = ["--values", ROOT / "charts" / "dapr" / "values.yaml"]
     if kube.target.cluster == "bare":

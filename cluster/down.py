@@ -1,11 +1,7 @@
 """`make down`: removes what `make up` made, and nothing else."""
 
-from typing import Any
-
-from kubernetes.client import ApiextensionsV1Api
-
 from cluster import bare
-from cluster.dapr import INJECTED
+from cluster.dapr import INJECTED, definitions
 from cluster.deploy import DAPR_NAMESPACE, DAPR_RELEASE, RELEASE
 from cluster.errors import CommandError
 from cluster.kube import MADE_BY_UP, Kube, api_errors, wait_until
@@ -49,7 +45,7 @@ def _remove(kube: Kube) -> None:
             kube.core.delete_collection_namespaced_persistent_volume_claim(namespace, label_selector=selector)
             kube.core.delete_collection_namespaced_secret(namespace, label_selector=selector)
     if "dapr" in made:
-        _remove_dapr(kube)
+        _remove_dapr(kube, made)
     if "namespace" in made:
         _remove_namespace(kube, namespace)
     else:
@@ -57,7 +53,7 @@ def _remove(kube: Kube) -> None:
     say("images that `make up` pushed are still in the registry")
 
 
-def _remove_dapr(kube: Kube) -> None:
+def _remove_dapr(kube: Kube, made: set[str]) -> None:
     users = kube.core.list_pod_for_all_namespaces(label_selector=INJECTED).items
     others = {pod.metadata.namespace for pod in users} - {kube.target.namespace}
     if others:
@@ -65,11 +61,11 @@ def _remove_dapr(kube: Kube) -> None:
         return
     with step("Dapr is gone"):
         kube.target.helm("uninstall", DAPR_RELEASE, "--namespace", DAPR_NAMESPACE, "--ignore-not-found", "--wait")
-        definitions: Any = ApiextensionsV1Api(kube.client)
-        for definition in definitions.list_custom_resource_definition().items:
-            if definition.spec.group == "dapr.io":  # Helm never removes what a chart's crds/ folder brought
-                definitions.delete_custom_resource_definition(definition.metadata.name)
-    _remove_namespace(kube, DAPR_NAMESPACE)
+        if "dapr-definitions" in made:  # Helm never removes what a chart's crds/ folder brought
+            for name in definitions(kube):
+                kube.extensions.delete_custom_resource_definition(name)
+    if "dapr-namespace" in made:
+        _remove_namespace(kube, DAPR_NAMESPACE)
 
 
 def _remove_namespace(kube: Kube, name: str) -> None:

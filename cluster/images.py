@@ -19,12 +19,13 @@ def build_and_push(root: Path, registry: str) -> dict[str, str]:
     builder = _builder()
     base = os.environ.get("PYTHON_IMAGE")
     arguments = ["--build-arg", f"PYTHON_IMAGE={base}"] if base else []
+    cached = ["--layers"] if builder == "buildah" else []  # the others keep layers by themselves
     references = {}
     for service in SERVICES:
         references[service] = reference = f"{registry}/{service}:{content_tag(root, service, base or '')}"
         with step(f"{reference} is built ({builder})"):
             dockerfile = root / "images" / service / "Dockerfile"
-            run([builder, "build", "-q", *arguments, "-t", reference, "-f", dockerfile, root / "images"])
+            run([builder, "build", "-q", *cached, *arguments, "-t", reference, "-f", dockerfile, root / "images"])
         with step(f"{reference} is pushed"):
             run([builder, "push", reference])
     return references

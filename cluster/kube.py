@@ -36,6 +36,7 @@ class Kube:
         self.client.configuration.retries = False
         self.core: Any = kubernetes.client.CoreV1Api(self.client)
         self.apps: Any = kubernetes.client.AppsV1Api(self.client)
+        self.extensions: Any = kubernetes.client.ApiextensionsV1Api(self.client)
 
     def impersonating(self, user: str) -> Any:
         """The core API, as another user sees it."""

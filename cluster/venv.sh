@@ -18,6 +18,7 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore "uv==$uv_version"
+export UV_SYSTEM_CERTS=true # as pip does: a proxy's certificate is known to the system, not to uv
 "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes requirements.txt
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps \
   --editable images/common --editable images/chat-service --editable images/agent-memory-service --editable images/offline-model

@@ -262,7 +262,20 @@ class FakeKube(Kube):
         self._pods = list(pods)
         self._namespaces = {item.metadata.name: item for item in namespaces}
         self._state = state or {}
-        self.core = SimpleNamespace(patch_namespace=self._patch)
+        self.removed = []
+        self.core = SimpleNamespace(
+            patch_namespace=self._patch,
+            delete_namespace=self._delete,
+            delete_collection_namespaced_persistent_volume_claim=lambda *_, **__: self.removed.append("volumes"),
+            delete_collection_namespaced_secret=lambda *_, **__: self.removed.append("secrets"),
+            list_pod_for_all_namespaces=lambda label_selector: SimpleNamespace(items=self._pods),
+        )
+        definition = SimpleNamespace(metadata=SimpleNamespace(name="components.dapr.io"), spec=_group("dapr.io"))
+        other = SimpleNamespace(metadata=SimpleNamespace(name="crontabs.example.com"), spec=_group("example.com"))
+        self.extensions = SimpleNamespace(
+            list_custom_resource_definition=lambda: SimpleNamespace(items=[definition, other]),
+            delete_custom_resource_definition=self.removed.append,
+        )
         self.apps = SimpleNamespace(
             list_deployment_for_all_namespaces=lambda label_selector: SimpleNamespace(items=[_injector()])
         )
@@ -278,6 +291,10 @@ class FakeKube(Kube):
         if isinstance(told, Exception):
             raise told
         return told
+
+    def _delete(self, name):
+        self.removed.append(f"namespace {name}")
+        del self._namespaces[name]
 
     def _patch(self, name, change):
         self._namespaces[name].metadata.annotations = change["metadata"]["annotations"]
@@ -431,6 +448,30 @@ class TestDown:
         assert command_line.main(["down"]) == 0
         assert "`make up` made nothing in namespace daca of mine" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(
+        ("made", "pods", "removed"),
+        [
+            ("release", [], ["uninstall daca", "volumes", "secrets"]),
+            ("release namespace", [], ["uninstall daca", "volumes", "secrets", "namespace daca"]),
+            ("dapr", [], ["uninstall dapr"]),
+            ("dapr dapr-definitions", [], ["uninstall dapr", "components.dapr.io"]),
+            ("dapr dapr-namespace", [], ["uninstall dapr", "namespace dapr-system"]),
+            ("dapr dapr-definitions dapr-namespace", ["somebody-else"], []),
+        ],
+    )
+    def test_only_what_up_made_and_nobody_else_uses_is_removed(self, machine, made, pods, removed):
+        kube = FakeKube(
+            pods=[_pod("app", namespace=name) for name in pods],
+            namespaces=[_namespace("daca", made), _namespace("dapr-system", "")],
+        )
+        machine.setattr(down, "Kube", lambda _: kube)
+        machine.setattr(Target, "helm", lambda _, *arguments: kube.removed.append(" ".join(arguments[:2])))
+        Target("current", "/config", "mine").record()
+        assert command_line.main(["down"]) == 0
+        assert kube.removed == removed
+        assert not kube.made_by_up("daca")
+        assert not target.RECORD.exists()
+
 
 @pytest.fixture
 def service():
@@ -562,6 +603,10 @@ def _container(name, state=None):
 
 def _namespace(name, made):
     return SimpleNamespace(metadata=SimpleNamespace(name=name, annotations={MADE_BY_UP: made}))
+
+
+def _group(name):
+    return SimpleNamespace(group=name)
 
 
 def _injector():
