@@ -1,6 +1,8 @@
 """`make chat`: a small terminal chat against the cluster."""
 
+import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
@@ -20,6 +22,8 @@ HELP: Final = "/history  /clear  /quit (or Ctrl-D)"
 
 def chat(requested: str, namespace: str, user_id: str) -> None:
     """Reads lines and shows answers until the user leaves."""
+    with suppress(ImportError):  # a Python without it only lacks the editing of lines
+        importlib.import_module("readline")
     kube = Kube(recorded(requested, namespace))
     with api_errors(), Reach(kube) as reach:
         Conversation(Client(reach), screen.console(), user_id).hold(input)

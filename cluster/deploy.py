@@ -12,7 +12,7 @@ from kubernetes.client import ApiException
 from cluster import bare, evidence
 from cluster.dapr import SIDECAR, control_plane, definitions
 from cluster.errors import CommandError
-from cluster.kube import Kube, wait_until
+from cluster.kube import Kube, message_of, wait_until
 from cluster.steps import say, step
 from cluster.versions import ROOT, VERSIONS
 
@@ -75,10 +75,22 @@ def wait_for_injector(kube: Kube) -> None:
             "generateName": "injector-probe-",
             "annotations": {"dapr.io/enabled": "true", "dapr.io/app-id": "injector-probe"},
         },
-        "spec": {"containers": [{"name": "app", "image": "none"}]},
+        # With the fewest rights, so that no policy of the namespace refuses it.
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "app",
+                    "image": "none",
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        },
     }
+    refused = ""
 
     def injects() -> bool:
+        nonlocal refused
         try:
             admitted = core.create_namespaced_pod(kube.target.namespace, pod, dry_run="All")
         except ApiException as error:
@@ -87,13 +99,14 @@ def wait_for_injector(kube: Kube) -> None:
                     "your user may not impersonate system:serviceaccount:kube-system:replicaset-controller, which "
                     "finding out whether Dapr's injector works needs: use one with the ClusterRole cluster-admin"
                 ) from error
-            return False  # not yet: the webhook's certificate, or the namespace's service account
+            refused = f": {message_of(error)}"  # so far: a new namespace has no service account yet
+            return False
         spec = admitted.spec
         return any(item.name == SIDECAR for item in [*spec.containers, *(spec.init_containers or [])])
 
     with step("Dapr's injector adds sidecars"), _explained(kube, DAPR_NAMESPACE):
         if not wait_until(injects, INJECTOR_TIMEOUT_SECONDS):
-            raise CommandError(f"Dapr's injector adds no sidecar to pods, after {INJECTOR_TIMEOUT_SECONDS} s")
+            raise CommandError(f"Dapr's injector adds no sidecar to pods, after {INJECTOR_TIMEOUT_SECONDS} s{refused}")
 
 
 def daca(kube: Kube, images: Mapping[str, str], values: Sequence[Path], settings: Mapping[str, str]) -> None:

@@ -87,7 +87,7 @@ def api_errors() -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise CommandError(f"the cluster's API answered {error.status}: {_message(error)}") from error
+        raise CommandError(f"the cluster's API answered {error.status}: {message_of(error)}") from error
     except urllib3.exceptions.HTTPError as error:
         raise CommandError(
             f"the cluster's API does not answer ({type(error).__name__}): `make status` says more, `make up` mends it"
@@ -112,7 +112,8 @@ def is_ready(pod: Pod) -> bool:
     )
 
 
-def _message(error: ApiException) -> str:
+def message_of(error: ApiException) -> str:
+    """What the API server says is wrong."""
     try:
         return str(json.loads(error.body or "{}")["message"])
     except (ValueError, KeyError):

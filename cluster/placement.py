@@ -24,7 +24,6 @@ class Row(NamedTuple):
     pod: str
     """The pod's name; empty where placement names an address that no pod of the namespace has."""
     address: str
-    app_id: str
     actor_type: str
     active: int | None
     """Actors that are active there now; ``None`` where the sidecar did not say."""
@@ -66,7 +65,6 @@ def rows(kube: Kube) -> list[Row]:
             Row(
                 pod=str(pod.metadata.name) if pod else "",
                 address=str(host["name"]),
-                app_id=str(host["id"]),
                 actor_type=actor_type,
                 active=active.get(actor_type, 0) if active is not None and pod else None,
             )
@@ -77,10 +75,10 @@ def rows(kube: Kube) -> list[Row]:
 
 def table(found: Iterable[Row]) -> Table:
     """The rows for a terminal."""
-    shown = screen.table("Placement", "pod", "address", "app id", "actor type", "active actors")
+    shown = screen.table("Placement", "pod", "address", "actor type", "active")
     for row in found:
         active = "?" if row.active is None else str(row.active)
-        shown.add_row(row.pod or "(no pod)", row.address, row.app_id, row.actor_type, active)
+        shown.add_row(row.pod or "(no pod)", row.address, row.actor_type, active)
     return shown
 
 

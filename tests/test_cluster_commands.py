@@ -3,6 +3,7 @@
 import http.server
 import io
 import json
+import os
 import subprocess
 import threading
 from types import SimpleNamespace
@@ -170,16 +171,18 @@ class TestCommandLine:
 
 
 class TestMake:
-    def test_the_command_line_wins_over_the_login_name(self):
+    @pytest.mark.parametrize(("given", "user"), [(["USER=alice"], "alice"), ([], "root")])
+    def test_a_user_on_the_command_line_wins_over_the_login_name(self, given, user):
+        # The recipe's interpreter is replaced by a command that shows what it would find.
         done = subprocess.run(
-            ["make", "-n", "-f", "-", "show", "USER=alice"],
-            input="show:\n\techo $$USER $(USER)\n",
+            ["make", "inspect", *given, "RUN=printenv USER #"],
+            cwd=versions.ROOT,
+            env={**os.environ, "USER": "root"},
             capture_output=True,
             text=True,
-            env={"USER": "root", "PATH": "/usr/bin:/bin"},
             check=True,
         )
-        assert done.stdout == "echo $USER alice\n"
+        assert done.stdout.splitlines()[-1] == user
 
     def test_help_lists_every_documented_target(self):
         listed = subprocess.run(["make", "help"], cwd=versions.ROOT, capture_output=True, text=True, check=True).stdout
@@ -297,7 +300,8 @@ class FakeKube(Kube):
         del self._namespaces[name]
 
     def _patch(self, name, change):
-        self._namespaces[name].metadata.annotations = change["metadata"]["annotations"]
+        changed = self._namespaces[name].metadata.annotations | change["metadata"]["annotations"]
+        self._namespaces[name].metadata.annotations = {key: text for key, text in changed.items() if text is not None}
 
 
 class TestPlacement:

@@ -1,5 +1,6 @@
 """Starts, mends, shows and removes the bare node."""
 
+import os
 import socket
 import ssl
 import time
@@ -79,6 +80,8 @@ def down() -> None:
     Raises:
         CommandError: something can't be removed; :func:`leftovers` says what there still is.
     """
+    if os.geteuid() != 0 and STATE.exists():
+        raise CommandError("the bare node belongs to root: run make as root")
     with exclusive():
         _clear()
         if found := _mounts():
