@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import redirect_stdout
 
 from cluster import bare
 from cluster.chat import chat
@@ -27,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
             case "chat":
                 chat(options.cluster, options.namespace, options.user)
             case "which":
-                print(bare.helm() if options.tool == "helm" else bare.kubectl())
+                with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
+                    tool = bare.helm() if options.tool == "helm" else bare.kubectl()
+                print(tool)
             case "inspect":
                 inspect(options.cluster, options.namespace, options.user)
     except CommandError as error:
