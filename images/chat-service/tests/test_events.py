@@ -5,21 +5,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-from chat_service.document import Document
 from chat_service.events import EventPublisher, cloud_event
 from chat_service.session import AddMessage, Session, SessionHost
 from daca_common.dapr import DaprError
-
-
-class Store:
-    def __init__(self) -> None:
-        self.document = Document()
-
-    async def load(self, _: str) -> Document:
-        return self.document
-
-    async def save(self, _: str, document: Document) -> None:
-        self.document = document
+from support.store import MemoryStore
 
 
 class Broker:
@@ -44,7 +33,7 @@ class Broker:
 class Pod:
     """A host of sessions with a publisher, on a store and a broker that outlive it."""
 
-    def __init__(self, store: Store, broker: Broker) -> None:
+    def __init__(self, store: MemoryStore, broker: Broker) -> None:
         self.publisher = EventPublisher(broker, "pubsub", "conversations")  # type: ignore[arg-type]
         self.host = SessionHost("pod", store, 5.0, self.publisher.start, self.publisher.stop)  # type: ignore[arg-type]
 
@@ -62,7 +51,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def pod() -> AsyncIterator[Pod]:
-    pod = Pod(Store(), Broker())
+    pod = Pod(MemoryStore(), Broker())
     yield pod
     pod.host.deactivate("alice")
 
@@ -71,7 +60,7 @@ def broker(pod: Pod) -> Broker:
     return pod.publisher._dapr  # type: ignore[return-value]
 
 
-def store(pod: Pod) -> Store:
+def store(pod: Pod) -> MemoryStore:
     return pod.host.store  # type: ignore[return-value]
 
 
@@ -89,7 +78,7 @@ async def test_a_committed_turn_is_published_once_and_marked(pod: Pod):
         "user_message": "Hi there",
         "assistant_reply": "reply",
     }
-    assert store(pod).document.outbox == ()
+    assert store(pod).of("alice").outbox == ()
 
 
 async def test_events_leave_in_the_order_of_the_turns(pod: Pod):
@@ -125,6 +114,6 @@ async def test_an_event_that_is_sent_again_keeps_its_id(pod: Pod):
     await pod.say("Hi there")
     await asyncio.wait_for(pod.publisher.drain(), 2)
     (event,) = broker(pod).events
-    (exchange,) = store(pod).document.exchanges
+    (exchange,) = store(pod).of("alice").exchanges
     assert cloud_event("alice", exchange) == event
     assert cloud_event("bob", exchange)["id"] != event["id"]

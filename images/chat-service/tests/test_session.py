@@ -4,34 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from chat_service.document import Document
 from chat_service.session import AddMessage, BeginTurn, CompleteTurn, Session, SessionHost, TurnRef
-from daca_common.dapr import DaprError, DaprUnavailable
-
-
-class MemoryStore:
-    """A document store with the real one's ETag rule, and faults on demand."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, Document] = {}
-        self.faults: list[str] = []
-        self.writes = 0
-
-    async def load(self, user_id: str) -> Document:
-        await asyncio.sleep(0)
-        return self.stored.get(user_id, Document())
-
-    async def save(self, user_id: str, document: Document) -> None:
-        await asyncio.sleep(0)
-        fault = self.faults.pop(0) if self.faults else ""
-        if fault == "lost before":
-            raise DaprUnavailable("broken off")
-        if self.stored.get(user_id, Document()).rev != document.rev - 1:
-            raise DaprError(500, "ERR_ACTOR_STATE_TRANSACTION_SAVE", "failed to set key")
-        self.stored[user_id] = document
-        self.writes += 1
-        if fault == "lost after":
-            raise DaprUnavailable("broken off")
+from daca_common.dapr import DaprUnavailable
+from support.store import MemoryStore
 
 
 class Hosts:

@@ -7,31 +7,20 @@ from uuid import uuid4
 
 import pytest
 from chat_service.agent import Context
-from chat_service.document import Document
 from chat_service.memory import Memory
 from chat_service.session import AddMessage, BeginTurn, CompleteTurn, Session, SessionHost, TurnRef
 from chat_service.settings import Settings
 from chat_service.turn import Turn, Turns
 from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.problems import Problem
-
-
-class Store:
-    def __init__(self) -> None:
-        self.document = Document()
-
-    async def load(self, _: str) -> Document:
-        return self.document
-
-    async def save(self, _: str, document: Document) -> None:
-        self.document = document
+from support.store import MemoryStore
 
 
 class Actors:
     """Stands in for the sidecar: calls the session of one user, and fails as Dapr does when it is told to."""
 
     def __init__(self, lease_seconds: float = 5.0) -> None:
-        self.store = Store()
+        self.store = MemoryStore()
         self.host = SessionHost("pod", self.store, lease_seconds, lambda _: None, lambda _: None)  # type: ignore[arg-type]
         self.session: Session
         self.calls: list[str] = []
@@ -96,7 +85,7 @@ class Bench:
 
     @property
     def said(self) -> list[str]:
-        return [item.user_text for item in self.actors.store.document.exchanges]
+        return [item.user_text for item in self.actors.store.of("alice").exchanges]
 
     async def overtake(self) -> None:
         await self.actors.session.add_message(AddMessage(user_text="overtook", reply_text="yes"))
@@ -267,7 +256,7 @@ async def test_a_reply_that_is_no_longer_kept_is_not_given_again_but_named():
     await bench.turns.take(turn("hi", "key"))
     for number in range(6):
         await bench.turns.take(turn(f"m{number}"))
-    bench.actors.session.sent = frozenset({item.turn_id for item in bench.actors.store.document.outbox})
+    bench.actors.session.sent = frozenset({item.turn_id for item in bench.actors.store.of("alice").outbox})
     await bench.actors.session.mark_published()
     with pytest.raises(Problem) as refused:
         await bench.turns.take(turn("hi", "key"))
@@ -279,4 +268,4 @@ async def test_clearing_the_history_reaches_the_actor():
     bench = Bench()
     await bench.turns.take(turn("hi"))
     await bench.turns.clear_history("alice")
-    assert bench.actors.store.document.window == ()
+    assert bench.actors.store.of("alice").window == ()

@@ -341,14 +341,7 @@ class SessionHost:
 
 
 def _shown(exchange: Exchange) -> Answer:
-    return {
-        "user_text": exchange.user_text,
-        "reply_text": exchange.reply_text,
-        "turn_id": exchange.turn_id,
-        "session_id": exchange.session_id,
-        "sequence": exchange.sequence,
-        "occurred_at": exchange.occurred_at,
-    }
+    return {"user_text": exchange.user_text, "reply_text": exchange.reply_text, **_turn(exchange)}
 
 
 def _turn(exchange: Exchange) -> Answer:
