@@ -130,7 +130,9 @@ class Summaries:
         except (DaprError, DaprUnavailable, openai.OpenAIError, _NotKept) as error:
             waiting.failures += 1
             again = waiting.failures < ATTEMPTS
-            told = {"user": user_hash(user_id), "error": f"{type(error).__name__}: {error}", "again": again}
+            # A provider's message may quote the request, or the key.
+            said = type(error).__name__ if isinstance(error, openai.OpenAIError) else repr(error)
+            told = {"user": user_hash(user_id), "error": said, "again": again}
             _log.warning("summary not rolled up", extra=told)
             if again:
                 self._wait_again(user_id, waiting)
