@@ -175,7 +175,7 @@ class TestMake:
     def test_a_user_on_the_command_line_wins_over_the_login_name(self, given, user):
         # The recipe's interpreter is replaced by a command that shows what it would find.
         done = subprocess.run(
-            ["make", "inspect", *given, "RUN=printenv USER #"],
+            ["make", "--no-print-directory", "inspect", *given, "RUN=printenv USER #"],
             cwd=versions.ROOT,
             env={**os.environ, "USER": "root"},
             capture_output=True,
