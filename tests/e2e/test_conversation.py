@@ -1,9 +1,13 @@
 """What a user sees: conversations, their order, their transcript."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
+
+from cluster import rest
+from cluster.client import CHAT
 
 pytestmark = pytest.mark.e2e
 
@@ -114,3 +118,16 @@ def test_a_text_survives_byte_for_byte(cluster, user_id, text):
     assert answer.status == 200, answer.text[:500]
     assert cluster.actor(user_id, "GetConversationHistory")[0]["user_text"] == text
     assert cluster.said(session_id, 2)[0]["content"] == text
+
+
+def test_a_streamed_turn_ends_with_the_committed_reply(cluster, user_id):
+    body = {"user_id": user_id, "text": "Hi there"}
+    headers = {"Accept": "text/event-stream", "Idempotency-Key": "key-1"}
+    answer = rest.call("POST", f"{cluster.reach.url(CHAT)}/chat/", body, headers=headers)
+    assert answer.status == 200
+    *tokens, (kind, last) = [event.split("\n") for event in answer.text.strip().split("\n\n")]
+    assert {token[0] for token in tokens} == {"event: token"}
+    assert kind == "event: message"
+    message = json.loads(last.removeprefix("data: "))
+    assert "".join(json.loads(token[1].removeprefix("data: "))["text"] for token in tokens) == message["reply"]
+    assert cluster.chat(body, key="key-1").json() == message

@@ -3,6 +3,9 @@
 import pytest
 from support.events import conversation_updated
 
+from cluster import rest
+from cluster.client import CHAT
+
 pytestmark = pytest.mark.e2e
 
 DEAD_LETTERS = "conversations-dead-letter"
@@ -30,3 +33,10 @@ def test_a_malformed_event_goes_to_the_dead_letters_and_holds_nobody_up(cluster,
     assert [entry["content"] for entry in cluster.said(f"session-{user_id}", 2)] == ["message 2", "reply 2"]
     cluster.wait_for(lambda: int(cluster.redis("XLEN", DEAD_LETTERS)) == before + 1)
     assert user_id in cluster.redis("XREVRANGE", DEAD_LETTERS, "+", "-", "COUNT", "1")
+
+
+def test_only_the_sidecar_may_deliver_events_and_call_actors(cluster, user_id):
+    forged = cluster.memory("POST", "conversations", conversation_updated(1, user_id, f"session-{user_id}"))
+    assert (forged.status, forged.json()["type"]) == (401, "/problems/sidecar-only")
+    url = f"{cluster.reach.url(CHAT)}/actors/UserSessionActor/{user_id}/method/ClearHistory"
+    assert rest.call("PUT", url, {}).status == 401
