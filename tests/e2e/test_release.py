@@ -1,6 +1,7 @@
 """The release: its test, upgrades and rollbacks, and the switch to a real model."""
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,22 +15,27 @@ def test_helm_test_holds_a_conversation(cluster):
     assert "Succeeded" in cluster.helm("test", "daca", "--timeout", "120s")
 
 
-def test_upgrade_and_rollback_keep_password_and_history(cluster, user_id):
+def test_upgrade_and_rollback_keep_secrets_and_history(cluster, user_id):
     session_id = f"session-{user_id}"
-    password = _password(cluster)
+    secrets = _made_once(cluster)
     revision = cluster.revision()
     cluster.client.send(user_id, "Hi there", session_id)
     pods = _names(cluster)
 
-    cluster.upgrade("--set", "chatService.logLevel=WARNING")
+    cluster.upgrade("--set", "chatService.actor.reentrancy=true")
     assert not _names(cluster) & pods
-    assert _password(cluster) == password
+    assert _made_once(cluster) == secrets
     assert "Hi there" in cluster.client.send(user_id, "What did I say before?", session_id)["reply"]
+    # Reentrancy is off by default; on, turns of one user still wait for each other.
+    with ThreadPoolExecutor(8) as pool:
+        turns = list(pool.map(lambda n: cluster.client.send(user_id, f"message {n}", session_id), range(8)))
+    assert sorted(turn["sequence"] for turn in turns) == list(range(3, 11))
 
     cluster.roll_back(revision)
-    assert _password(cluster) == password
-    assert "What did I say before?" in cluster.client.send(user_id, "What did I say before?", session_id)["reply"]
-    assert len(cluster.said(session_id, 6)) == 6
+    assert _made_once(cluster) == secrets
+    last = max(turns, key=lambda turn: turn["sequence"])
+    assert cluster.actor(user_id, "GetConversationHistory")[-1]["turn_id"] == last["turn_id"]
+    assert len(cluster.said(session_id, 20)) == 20
 
 
 def test_without_a_key_gemini_is_a_clear_503_and_a_key_made_later_is_used(cluster, user_id, stand_in, no_key):
@@ -101,8 +107,9 @@ def _make_key(cluster, data):
     cluster.kube.core.create_namespaced_secret(cluster.namespace, {"metadata": {"name": KEY_SECRET}, "data": data})
 
 
-def _password(cluster):
-    return cluster.kube.core.read_namespaced_secret("redis", cluster.namespace).data["redis-password"]
+def _made_once(cluster):
+    """What the chart makes at the first install: the password of Redis, the token between sidecar and service."""
+    return [cluster.kube.core.read_namespaced_secret(name, cluster.namespace).data for name in ("redis", "app-token")]
 
 
 def _names(cluster):
