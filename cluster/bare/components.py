@@ -180,6 +180,7 @@ def configure() -> None:
 
 def configuration() -> dict[str, str | dict[str, Any]]:
     """File below :data:`ETC` -> what is in it."""
+    plain = f"http://{REGISTRY}"
     return {
         "registry.json": {
             "version": "0.1",
@@ -187,9 +188,7 @@ def configuration() -> dict[str, str | dict[str, Any]]:
             "storage": {"filesystem": {"rootdirectory": str(CACHE / "registry")}, "delete": {"enabled": True}},
             "http": {"addr": REGISTRY},
         },
-        f"certs.d/{REGISTRY}/hosts.toml": (
-            f'server = "http://{REGISTRY}"\n[host."http://{REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n'
-        ),
+        f"certs.d/{REGISTRY}/hosts.toml": f'server = "{plain}"\n[host."{plain}"]\ncapabilities = ["pull", "resolve"]\n',
         "containerd.toml": _containerd(),
         "cni/10-pods.conflist": _pod_network(),
         "kubelet.json": _kubelet(),
