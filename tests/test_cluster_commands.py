@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cluster import __main__ as command_line
 from cluster import bare, content, deploy, down, evidence, images, placement, rest, shell, steps, target, versions
+from cluster.bare import node, packages
 from cluster.chat import Conversation
 from cluster.client import Client, Refused
 from cluster.errors import CommandError
@@ -144,8 +145,8 @@ class TestCommandLine:
         assert "CLUSTER=current needs IMAGE_REGISTRY=" in capsys.readouterr().err
 
     def test_a_machine_that_cannot_run_the_bare_node_is_told_why_before_it_starts(self, machine, capsys):
-        machine.setattr(bare, "preflight", lambda: ["not root: run make as root"])
-        machine.setattr(bare, "up", lambda _: pytest.fail("started"))
+        machine.setattr(packages, "preflight", lambda: ["not root: run make as root"])
+        machine.setattr(packages, "install", lambda: pytest.fail("started"))
         assert command_line.main(["up", "--cluster", "bare"]) == 1
         assert "the bare node cannot run here: not root: run make as root" in capsys.readouterr().err
 
@@ -430,9 +431,8 @@ class TestDown:
         assert "nothing is up" in capsys.readouterr().out
 
     def test_what_is_left_of_a_bare_node_is_taken_down_without_a_record(self, machine, tmp_path):
-        left = [["interface daca-bare"], []]
         machine.setattr(down, "BARE_KUBECONFIG", tmp_path / "config")
-        machine.setattr(bare, "leftovers", lambda: left.pop(0))
+        machine.setattr(bare, "leftovers", lambda: ["interface daca-bare"])
         called = []
         machine.setattr(bare, "down", lambda: called.append("down"))
         assert command_line.main(["down"]) == 0
@@ -441,7 +441,11 @@ class TestDown:
     def test_what_is_still_there_afterwards_is_an_error(self, machine, tmp_path, capsys):
         machine.setattr(down, "BARE_KUBECONFIG", tmp_path / "config")
         machine.setattr(bare, "leftovers", lambda: ["interface daca-bare"])
-        machine.setattr(bare, "down", lambda: None)
+        machine.setattr(node, "leftovers", lambda: ["interface daca-bare"])
+        machine.setattr(node, "_clear", lambda: None)  # a node of this machine stays out of it
+        machine.setattr(node, "_mounts", list)
+        machine.setattr(node, "STATE", tmp_path / "node" / "state")
+        machine.setattr(node, "MOUNT_POINTS", ())
         assert command_line.main(["down"]) == 1
         assert "left behind: interface daca-bare" in capsys.readouterr().err
 

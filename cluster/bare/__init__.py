@@ -8,7 +8,6 @@ that outlives the node.
 from cluster.bare.binaries import dapr_chart, helm, kubectl
 from cluster.bare.images import build_images
 from cluster.bare.node import ComponentStatus, down, leftovers, status, up
-from cluster.bare.packages import plan, preflight
 
 __all__ = [
     "ComponentStatus",
@@ -18,8 +17,6 @@ __all__ = [
     "helm",
     "kubectl",
     "leftovers",
-    "plan",
-    "preflight",
     "status",
     "up",
 ]

@@ -2,14 +2,10 @@
 
 import argparse
 import sys
-from typing import Final
 
 from cluster import bare
 from cluster.errors import CommandError
-from cluster.steps import say
-from cluster.versions import ROOT
-
-KUBECONFIG: Final = ROOT / ".kube" / "config"
+from cluster.target import BARE_KUBECONFIG
 
 
 def main() -> int:
@@ -25,17 +21,13 @@ def main() -> int:
 
 
 def _up() -> int:
-    for line in bare.plan():
-        say(f"first: {line}")
-    bare.up(KUBECONFIG)
+    bare.up(BARE_KUBECONFIG)
     return 0
 
 
 def _down() -> int:
     bare.down()
-    KUBECONFIG.unlink(missing_ok=True)
-    if found := bare.leftovers():
-        raise CommandError(f"left behind: {', '.join(found)}")
+    BARE_KUBECONFIG.unlink(missing_ok=True)
     return 0
 
 

@@ -17,7 +17,7 @@ from cluster.bare.logs import show_end
 from cluster.bare.processes import Component, Process
 from cluster.errors import CommandError
 from cluster.shell import run
-from cluster.steps import step
+from cluster.steps import say, step
 
 HEALTHY_SECONDS: Final = 60.0
 MEND_SECONDS: Final = 10.0
@@ -52,6 +52,8 @@ class ComponentStatus(NamedTuple):
 def up(kubeconfig: Path) -> None:
     """Brings the node up, or mends it: then all components run as configured, and the node is Ready.
 
+    Before it starts it says what it is going to install and build.
+
     ``kubeconfig`` is written; it has one context, that of a cluster administrator.
 
     Raises:
@@ -59,6 +61,8 @@ def up(kubeconfig: Path) -> None:
     """
     if problems := packages.preflight():
         raise CommandError("the bare node cannot run here: " + "; ".join(problems))
+    for line in packages.plan():
+        say(f"first: {line}")
     with exclusive():
         packages.install()
         binaries.build()
@@ -78,7 +82,7 @@ def down() -> None:
     """Removes the node and all that it has written. The cache stays. Does nothing where there is no node.
 
     Raises:
-        CommandError: something can't be removed; :func:`leftovers` says what there still is.
+        CommandError: something is still there.
     """
     if os.geteuid() != 0 and STATE.exists():
         raise CommandError("the bare node belongs to root: run make as root")
@@ -90,6 +94,8 @@ def down() -> None:
         for folder in (STATE.parent, *MOUNT_POINTS):
             with suppress(OSError):  # it is gone, or somebody else's and not empty
                 folder.rmdir()
+        if left := leftovers():
+            raise CommandError("left behind: " + "; ".join(left))
 
 
 def status() -> list[ComponentStatus]:

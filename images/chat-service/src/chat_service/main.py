@@ -72,7 +72,7 @@ class Service:
         app.include_router(routes.router(self.turns))
         hosting.configure(self.settings)
         self.actors = DaprActor(app)
-        app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY)
+        app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/actors/")
         app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=("/actors/", "/dapr/"))
         app.add_middleware(
             CORSMiddleware,
