@@ -4,14 +4,22 @@ import argparse
 import os
 import sys
 from contextlib import redirect_stdout
+from typing import Final
 
-from cluster import bare
+from cluster import binaries
 from cluster.chat import chat
 from cluster.down import down
 from cluster.errors import CommandError
 from cluster.inspect import inspect
 from cluster.status import status
 from cluster.up import up
+
+WHICH: Final = {
+    "helm": binaries.helm,
+    "helm3": binaries.helm3,
+    "skaffold": binaries.skaffold,
+    "kubectl": binaries.kubectl,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
                 chat(options.cluster, options.namespace, options.user)
             case "which":
                 with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
-                    tool = bare.helm() if options.tool == "helm" else bare.kubectl()
+                    tool = WHICH[options.tool]()
                 print(tool)
             case "inspect":
                 inspect(options.cluster, options.namespace, options.user)
@@ -57,8 +65,10 @@ def _parser() -> argparse.ArgumentParser:
             "inspect": "the session actor of a user: host, activation, state",
         }.items()
     }
-    which = commands.add_parser("which", help="the path of the project's own helm or kubectl")
-    which.add_argument("tool", choices=("helm", "kubectl"))
+    which = commands.add_parser(
+        "which", help="the path of a tool that the project brings along; fetched or built first, if need be"
+    )
+    which.add_argument("tool", choices=WHICH)
     for command in made.values():
         _setting(
             command, "--cluster", "CLUSTER", "bare or current; `up` chooses without, the others take what it chose"

@@ -9,7 +9,7 @@ from typing import Final
 
 from kubernetes.client import ApiException
 
-from cluster import bare, evidence
+from cluster import binaries, evidence
 from cluster.dapr import SIDECAR, control_plane, definitions
 from cluster.errors import CommandError
 from cluster.kube import Kube, message_of, wait_until
@@ -54,7 +54,7 @@ def dapr(kube: Kube) -> None:
     version = VERSIONS["DAPR_VERSION"]
     values: list[str | Path] = ["--values", ROOT / "charts" / "dapr" / "values.yaml"]
     if kube.target.cluster == "bare":
-        chart: list[str | Path] = [bare.dapr_chart()]
+        chart: list[str | Path] = [binaries.dapr_chart()]
         values += ["--values", ROOT / "cluster" / "values-bare-dapr.yaml"]
     else:
         chart = ["dapr", "--repo", DAPR_REPOSITORY, "--version", version]

@@ -45,3 +45,12 @@ def run(
         reason = said[-1] if said else f"exit code {done.returncode}"
         raise CommandError(f"{name} failed: {reason}", said="\n".join(said[-SHOWN_LINES:-1]))
     return done.stdout
+
+
+def succeeds(*command: str | Path) -> bool:
+    """Whether ``command`` succeeds."""
+    try:
+        run(command)
+    except CommandError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import kubernetes
 
-from cluster import bare
+from cluster import binaries
 from cluster.errors import CommandError
 from cluster.shell import run
 from cluster.versions import ROOT
@@ -66,7 +66,7 @@ class Target:
 
     def helm_command(self, *arguments: str | Path) -> list[str | Path]:
         """The command line of helm on this cluster."""
-        helm = bare.helm() if self.cluster == "bare" else shutil.which("helm") or bare.helm()
+        helm = binaries.helm() if self.cluster == "bare" else shutil.which("helm") or binaries.helm()
         return [helm, *arguments, *(["--kube-context", self.context] if self.context else [])]
 
     def kubectl(self, *arguments: str | Path, timeout_seconds: float | None = None) -> str:
@@ -75,7 +75,7 @@ class Target:
 
     def kubectl_command(self, *arguments: str | Path) -> list[str | Path]:
         """The command line of kubectl on this cluster."""
-        kubectl = bare.kubectl() if self.cluster == "bare" else "kubectl"
+        kubectl = binaries.kubectl() if self.cluster == "bare" else "kubectl"
         return [kubectl, *(["--context", self.context] if self.context else []), *arguments]
 
     def env(self) -> dict[str, str]:

@@ -8,7 +8,8 @@ import tomllib
 
 import pytest
 
-from cluster.bare import binaries, components, images, layout, logs, node, packages, pki, processes
+from cluster import binaries, logs
+from cluster.bare import components, images, layout, node, packages, pki, processes
 from cluster.errors import CommandError
 
 ROUTES = (
@@ -40,7 +41,7 @@ def test_every_missing_package_is_named_before_it_is_installed(monkeypatch):
     monkeypatch.setattr(
         packages.shutil, "which", lambda command: None if command == "buildah" else f"/usr/bin/{command}"
     )
-    monkeypatch.setattr(binaries, "missing", lambda: [binaries.ETCD])
+    monkeypatch.setattr(binaries, "missing", lambda _: [binaries.ETCD])
     plan = packages.plan()
     assert any(line.startswith("install") and "buildah" in line and "openssl" not in line for line in plan)
     assert any(line.startswith("build") and "etcd" in line for line in plan)
@@ -53,7 +54,7 @@ def test_every_missing_package_is_named_before_it_is_installed(monkeypatch):
 def test_go_is_new_enough_or_may_fetch_a_newer_one(monkeypatch, version, toolchain, can_build):
     monkeypatch.setattr(binaries.shutil, "which", lambda _: "/usr/bin/go")
     monkeypatch.setattr(binaries, "run", lambda *_, **__: f"{version}\n{toolchain}\n")
-    problem = binaries.go_problem()
+    problem = binaries.go_problem(binaries.NODE)
     assert (problem is None) == can_build
     if problem:
         assert version.removeprefix("go") in problem
@@ -126,12 +127,14 @@ def test_a_component_starts_anew_when_what_it_reads_changes(tmp_path):
 
 
 @pytest.fixture
-def sleeper():
-    """A component that is a process of this test, and starts another process, which inherits its mark."""
+def sleeper(tmp_path):
+    """A component that is a process of this test, and starts another program, which inherits its mark."""
+    said = tmp_path / "said"
+    said.write_text("started\n")  # by the other program: it is a copy of the shell for a moment
     shell = os.path.realpath("/bin/sh")
     environment = {"PATH": os.environ["PATH"], processes._MARK: f"some abc {shell}"}
     process = subprocess.Popen(
-        [shell, "-c", "sleep 60 & echo started; wait"], env=environment, stdout=subprocess.PIPE, start_new_session=True
+        [shell, "-c", f"tail -f {said} & wait"], env=environment, stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdout.readline() == b"started\n"
     yield process

@@ -8,7 +8,7 @@ import pytest
 from cluster.versions import ROOT, VERSIONS
 
 PACKAGES = sorted(path.parent for path in (ROOT / "images").glob("*/pyproject.toml"))
-TOOLS = ROOT / "cluster" / "bare" / "tools"
+TOOLS = ROOT / "cluster" / "tools"
 
 
 def project(folder):
@@ -29,10 +29,12 @@ def required(tool, module):
         ("coredns", "github.com/coredns/coredns", "COREDNS_VERSION"),
         ("dapr-control-plane", "github.com/dapr/dapr", "DAPR_VERSION"),
         ("daprd", "github.com/dapr/dapr", "DAPR_SIDECAR_VERSION"),
+        ("helm3", "helm.sh/helm/v3", "HELM3_VERSION"),
+        ("skaffold", "github.com/GoogleContainerTools/skaffold/v2", "SKAFFOLD_VERSION"),
         ("local-path-provisioner", "github.com/rancher/local-path-provisioner", "LOCAL_PATH_PROVISIONER_VERSION"),
     ],
 )
-def test_the_bare_node_builds_the_versions_it_says(tool, module, name):
+def test_tools_are_built_in_the_versions_that_are_named(tool, module, name):
     assert required(tool, module) == VERSIONS[name]
 
 

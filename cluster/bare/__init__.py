@@ -5,17 +5,13 @@ that is reserved for benchmarks (198.18.0.0/15). ``node.py`` says what runs in i
 that outlives the node.
 """
 
-from cluster.bare.binaries import dapr_chart, helm, kubectl
 from cluster.bare.images import build_images
 from cluster.bare.node import ComponentStatus, down, leftovers, status, up
 
 __all__ = [
     "ComponentStatus",
     "build_images",
-    "dapr_chart",
     "down",
-    "helm",
-    "kubectl",
     "leftovers",
     "status",
     "up",

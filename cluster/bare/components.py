@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.bare import binaries, pki
+from cluster import binaries
+from cluster.bare import pki
 from cluster.bare.layout import (
-    CACHE,
     GATEWAY_ADDRESS,
     INTERNET_ADDRESS,
     NAME,
@@ -19,6 +19,7 @@ from cluster.bare.layout import (
 )
 from cluster.bare.packages import unpacked
 from cluster.bare.processes import NETWORK, Component
+from cluster.cache import CACHE
 
 ETC: Final = STATE / "etc"
 KUBELET: Final = STATE / "var" / "lib" / "kubelet"

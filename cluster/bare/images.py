@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cluster import rest
-from cluster.bare import binaries
+from cluster import binaries, rest
 from cluster.bare.components import ETC, HELPER_IMAGE, PAUSE_IMAGE
-from cluster.bare.layout import CACHE, HERE, REGISTRY
-from cluster.bare.lock import exclusive
-from cluster.bare.logs import run_logged
-from cluster.bare.packages import run_quietly, unpacked
+from cluster.bare.layout import HERE, REGISTRY
+from cluster.bare.packages import unpacked
+from cluster.cache import CACHE, exclusive
 from cluster.content import SERVICES, content_tag
 from cluster.errors import CommandError
-from cluster.shell import run
+from cluster.logs import run_logged
+from cluster.shell import run, succeeds
 from cluster.steps import step
 from cluster.versions import VERSIONS
 
@@ -204,7 +203,7 @@ def _push(image: str, *references: str) -> None:
 
 
 def _in_cache(image: str) -> bool:
-    return run_quietly(*_buildah_command(), "inspect", "--type", "image", image)
+    return succeeds(*_buildah_command(), "inspect", "--type", "image", image)
 
 
 def _buildah(*arguments: str | Path, log: Path) -> None:
@@ -235,8 +234,8 @@ def _prune(reference: str, prefix: str, kept: int) -> None:
     newest_first = sorted(tags.glob(f"{prefix}*"), key=lambda tag: tag.stat().st_mtime, reverse=True)
     for tag in newest_first[kept:]:
         shutil.rmtree(tag)
-        run_quietly(*_buildah_command(), "rmi", f"{name}:{tag.name}")
+        succeeds(*_buildah_command(), "rmi", f"{name}:{tag.name}")
     if newest_first[kept:]:
-        run_quietly(*_buildah_command(), "rmi", "--prune")
+        succeeds(*_buildah_command(), "rmi", "--prune")
         registry = unpacked() / "usr" / "bin" / "docker-registry"
         run([registry, "garbage-collect", "--delete-untagged", ETC / "registry.json"])

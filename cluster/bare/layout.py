@@ -23,10 +23,6 @@ SERVICES: Final = IPv4Network("198.19.0.0/16")
 API_SERVER: Final = f"https://{NODE_ADDRESS}:6443"
 REGISTRY: Final = f"{NODE_ADDRESS}:5000"
 
-CACHE: Final = Path(
-    os.environ.get("DACA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daca"
-).absolute()
-"""Packages, binaries and images. They outlive the node; deleting the folder costs the time to make them again."""
 STATE: Final = Path(os.environ.get("DACA_STATE") or "/var/lib/daca/bare-node").absolute()
 """All that a running node writes: etcd, containers, volumes, keys, logs. `down` deletes it."""
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from cluster.bare.layout import LINK_PREFIX, MACHINE_ADDRESS, NAME, NODE_ADDRESS
-from cluster.bare.packages import run_quietly
 from cluster.bare.processes import Process
-from cluster.shell import run
+from cluster.shell import run, succeeds
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _UNIFIED: Final = _CGROUPS / "cgroup.controllers"
@@ -32,7 +31,7 @@ def interface() -> bool:
 def remove_interface() -> None:
     """Removes the pair, unless it is gone."""
     if interface():
-        run_quietly("ip", "link", "delete", NAME)
+        succeeds("ip", "link", "delete", NAME)
 
 
 def make_cgroups() -> None:

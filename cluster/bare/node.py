@@ -9,13 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cluster.bare import binaries, images, machine, packages, pki, processes
+from cluster import binaries
+from cluster.bare import images, machine, packages, pki, processes
 from cluster.bare.components import API_SERVER, MOUNT_POINTS, components, configure
 from cluster.bare.layout import HERE, NAME, STATE
-from cluster.bare.lock import exclusive
-from cluster.bare.logs import show_end
 from cluster.bare.processes import Component, Process
+from cluster.cache import exclusive
 from cluster.errors import CommandError
+from cluster.logs import show_end
 from cluster.shell import run
 from cluster.steps import say, step
 
@@ -65,7 +66,7 @@ def up(kubeconfig: Path) -> None:
         say(f"first: {line}")
     with exclusive():
         packages.install()
-        binaries.build()
+        binaries.build(binaries.NODE)
         configure()
         pki.make()
         node = _node()

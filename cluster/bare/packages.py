@@ -1,6 +1,5 @@
 """What the machine must have: checked before anything starts; and Debian's packages, installed where missing."""
 
-import hashlib
 import os
 import platform
 import shutil
@@ -9,11 +8,11 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cluster.bare import binaries
-from cluster.bare.layout import CACHE, NAME, RANGE, STATE
-from cluster.bare.logs import run_logged
+from cluster import binaries, debian
+from cluster.bare.layout import NAME, RANGE, STATE
+from cluster.cache import CACHE
 from cluster.errors import CommandError
-from cluster.shell import run
+from cluster.shell import succeeds
 from cluster.steps import step
 
 
@@ -50,7 +49,6 @@ COLD_BYTES: Final = 16 * GIGABYTE
 WARM_BYTES: Final = 4 * GIGABYTE
 CONTROLLERS: Final = frozenset({"cpu", "cpuset", "memory", "pids"})
 
-_APT: Final = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
 _MODULES: Final = ("overlay", "br_netfilter", "veth", "bridge", "nf_nat", "tun")
 
 
@@ -63,7 +61,13 @@ def preflight() -> list[str]:
         return [f"the bare node needs Linux, and this is {platform.system()}: use CLUSTER=current"]
     if os.geteuid() != 0:
         return ["the bare node needs root (it mounts, makes network interfaces and runs containers): run make as root"]
-    checks = [_apt_problem(), binaries.go_problem(), _space_problem(), _cgroup_problem(), _address_problem()]
+    checks = [
+        _apt_problem(),
+        binaries.go_problem(binaries.NODE),
+        _space_problem(),
+        _cgroup_problem(),
+        _address_problem(),
+    ]
     return [problem for problem in (*checks, *kernel_problems()) if problem is not None]
 
 
@@ -74,7 +78,7 @@ def kernel_problems() -> list[str]:
     """
     for module in _MODULES:
         if shutil.which("modprobe"):
-            run_quietly("modprobe", "--quiet", module)
+            succeeds("modprobe", "--quiet", module)
     if not _works("true"):
         return ["this machine allows no new namespaces (mount, network, process): run it outside of a container"]
     problems = []
@@ -108,7 +112,7 @@ def plan() -> list[str]:
         lines.append(f"install Debian packages: {', '.join(missing)}")
     if not unpacked().exists():
         lines.append(f"unpack Debian packages into {CACHE}: {', '.join(UNPACKED)}")
-    if tools := binaries.missing():
+    if tools := binaries.missing(binaries.NODE):
         lines.append(f"build from Go modules: {', '.join(tool.name for tool in tools)} (about 15 minutes on two cores)")
     if not (CACHE / "registry").exists():
         lines.append("make images: of Debian (debootstrap), Python and Redis, and of Dapr's programs (two minutes)")
@@ -123,27 +127,17 @@ def install() -> None:
     """
     if missing := _missing():
         with step(f"installed: {', '.join(missing)}"):
-            _apt("install", "--no-install-recommends", "--no-remove", *missing)
+            debian.install(missing)
         if problems := kernel_problems():
             raise CommandError("; ".join(problems))
     if not unpacked().exists():
         with step(f"unpacked: {', '.join(UNPACKED)}"):
-            _unpack()
+            debian.unpack(UNPACKED)
 
 
 def unpacked() -> Path:
     """The folder that the :data:`UNPACKED` packages are in, as if it were the root folder."""
-    release = "-".join(platform.freedesktop_os_release().get(key, "") for key in ("ID", "VERSION_ID"))
-    return CACHE / "packages" / f"{release}-{hashlib.sha256(' '.join(UNPACKED).encode()).hexdigest()[:12]}"
-
-
-def run_quietly(*command: str | Path) -> bool:
-    """Whether ``command`` succeeds."""
-    try:
-        run(command)
-    except CommandError:
-        return False
-    return True
+    return debian.unpacked(UNPACKED)
 
 
 def routed_ranges(table: str) -> list[tuple[str, IPv4Address]]:
@@ -158,17 +152,17 @@ def routed_ranges(table: str) -> list[tuple[str, IPv4Address]]:
 
 
 def _works(script: str) -> bool:
-    return run_quietly("unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "sh", "-c", script)
+    return succeeds("unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "sh", "-c", script)
 
 
 def _apt_problem() -> str | None:
-    if shutil.which("apt-get") and shutil.which("dpkg-deb"):
+    if debian.has_apt():
         return None
     return "the bare node needs Debian's packages, and apt-get is not here: use Debian or Ubuntu, or CLUSTER=current"
 
 
 def _space_problem() -> str | None:
-    needed = COLD_BYTES if binaries.missing() else WARM_BYTES
+    needed = COLD_BYTES if binaries.missing(binaries.NODE) else WARM_BYTES
     for folder, variable in ((CACHE, "DACA_CACHE"), (STATE, "DACA_STATE")):
         free = shutil.disk_usage(_existing(folder)).free
         if free < needed:
@@ -202,35 +196,6 @@ def _missing() -> list[str]:
         for package in INSTALLED
         if not (Path(package.provides).exists() if package.provides.startswith("/") else shutil.which(package.provides))
     ]
-
-
-def _apt(*arguments: str | Path) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    log = CACHE / "log" / "apt.log"
-    try:
-        run([*_APT, *arguments], env=environment)
-    except CommandError:
-        # On a fresh machine the package lists are missing, on an old one they name what is gone.
-        run_logged([*_APT, "update"], log, env=environment)
-        run_logged([*_APT, *arguments], log, env=environment)
-
-
-def _unpack() -> None:
-    folder = unpacked()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        archives = Path(scratch)
-        root = archives / "root"
-        root.mkdir()
-        here = Path.cwd()
-        os.chdir(archives)  # apt-get downloads to where it runs, and has no option for another place
-        try:
-            _apt("download", *UNPACKED)
-        finally:
-            os.chdir(here)
-        for archive in archives.glob("*.deb"):
-            run(["dpkg-deb", "--extract", archive, root])
-        root.rename(folder)
 
 
 def _existing(folder: Path) -> Path:

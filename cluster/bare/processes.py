@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cluster.bare.layout import HERE, STATE
-from cluster.bare.logs import show_end
 from cluster.bare.packages import unpacked
 from cluster.errors import CommandError
+from cluster.logs import show_end
 
 START_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 10.0

