@@ -7,13 +7,16 @@ include versions.env
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-# Settings: bare or current; a registry and a values file of your own; offline or gemini. Also from the environment.
+# Settings, also from the environment: kind, minikube, bare or current; a registry and a values file of your own; offline
+# or gemini; the number of bare nodes; anything for a plan that is only printed.
 CLUSTER ?=
 NAMESPACE ?=
 IMAGE_REGISTRY ?=
 MODEL ?=
 VALUES ?=
-export CLUSTER NAMESPACE IMAGE_REGISTRY MODEL VALUES
+NODES ?=
+DRY_RUN ?=
+export CLUSTER NAMESPACE IMAGE_REGISTRY MODEL VALUES NODES DRY_RUN
 
 PACKAGES := common chat-service agent-memory-service offline-model
 SERVICES := chat-service agent-memory-service offline-model
@@ -32,13 +35,14 @@ lock: setup ## pin every dependency again, with hashes
 	$(COMPILE) pyproject.toml --group dev --upgrade -o requirements.txt
 	for service in $(SERVICES); do \
 	  $(COMPILE) images/$$service/pyproject.toml -c requirements.txt -o images/$$service/requirements.txt; done
+	$(COMPILE) --group reload -c requirements.txt --upgrade -o images/requirements-dev.txt
 
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: up
-up: setup ## a cluster, Dapr, the bundle, and a first conversation: CLUSTER= NAMESPACE= IMAGE_REGISTRY= MODEL= VALUES=
+up: setup ## a cluster, Dapr, the bundle, and a first conversation: CLUSTER= MODEL= NODES= DRY_RUN= ...
 	@$(RUN) -m cluster up
 
 .PHONY: down

@@ -12,7 +12,7 @@ from cluster.down import down
 from cluster.errors import CommandError
 from cluster.inspect import inspect
 from cluster.status import status
-from cluster.up import up
+from cluster.up import Settings, plan, up
 
 WHICH: Final = {
     "helm": binaries.helm,
@@ -26,21 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; its exit code: 0, 1 where something did not work, 2 where it was called wrongly."""
     options = _parser().parse_args(arguments)
     try:
-        match options.command:
-            case "up":
-                up(options.cluster, options.namespace, options.registry, options.model, options.values)
-            case "down":
-                down(options.cluster, options.namespace)
-            case "status":
-                status(options.cluster, options.namespace)
-            case "chat":
-                chat(options.cluster, options.namespace, options.user)
-            case "which":
-                with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
-                    tool = WHICH[options.tool]()
-                print(tool)
-            case "inspect":
-                inspect(options.cluster, options.namespace, options.user)
+        _run(options)
     except CommandError as error:
         if error.said:
             print(error.said, file=sys.stderr)
@@ -50,6 +36,34 @@ def main(arguments: list[str] | None = None) -> int:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    match options.command:
+        case "up":
+            _up(options)
+        case "down":
+            down(options.cluster, options.namespace)
+        case "status":
+            status(options.cluster, options.namespace)
+        case "chat":
+            chat(options.cluster, options.namespace, options.user)
+        case "inspect":
+            inspect(options.cluster, options.namespace, options.user)
+        case "which":
+            with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
+                tool = WHICH[options.tool]()
+            print(tool)
+
+
+def _up(options: argparse.Namespace) -> None:
+    settings = Settings(
+        options.cluster, options.namespace, options.registry, options.model, options.values, options.nodes
+    )
+    if options.dry_run:
+        print(*plan(settings), sep="\n")
+    else:
+        up(settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,12 +85,22 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("tool", choices=WHICH)
     for command in made.values():
         _setting(
-            command, "--cluster", "CLUSTER", "bare or current; `up` chooses without, the others take what it chose"
+            command,
+            "--cluster",
+            "CLUSTER",
+            "kind, minikube, bare or current; `up` chooses without, the others take what it chose",
         )
         _setting(command, "--namespace", "NAMESPACE", "the namespace of the bundle (daca)")
     _setting(made["up"], "--registry", "IMAGE_REGISTRY", "with CLUSTER=current: where images are pushed and pulled")
     _setting(made["up"], "--model", "MODEL", "offline (the default) or gemini, with the key in GEMINI_API_KEY")
     _setting(made["up"], "--values", "VALUES", "a file of chart values of your own")
+    _setting(made["up"], "--nodes", "NODES", "of the bare node: 1, 2 or 3; without, as many as there are, at first one")
+    made["up"].add_argument(
+        "--dry-run",
+        action="store_true",
+        default=bool(os.environ.get("DRY_RUN")),
+        help="only print the commands that it would run [DRY_RUN]",
+    )
     for name in ("chat", "inspect"):
         made[name].add_argument("user", nargs="?", default=os.environ.get("USER") or "you", help="a user id ($USER)")
     return parser

@@ -82,6 +82,7 @@ DAPR_CONTROL_PLANE: Final = Tool(
 )
 DAPRD: Final = Tool("daprd", variables={_DAPR_BUILD: VERSIONS["DAPR_SIDECAR_VERSION"]}, tags="stablecomponents")
 HELM3: Final = Tool("helm3", variables={_HELM_BUILD: f"v{VERSIONS['HELM3_VERSION']}"})
+KIND: Final = Tool("kind")
 SKAFFOLD: Final = Tool("skaffold", variables={_SKAFFOLD_BUILD: f"v{VERSIONS['SKAFFOLD_VERSION']}"}, tags="release")
 NODE: Final = (ETCD, KUBERNETES, COREDNS, LOCAL_PATH_PROVISIONER, DAPR_CONTROL_PLANE, DAPRD)
 """What the bare node runs."""
@@ -94,9 +95,32 @@ def missing(tools: Iterable[Tool]) -> list[Tool]:
 
 def build(tools: Iterable[Tool]) -> None:
     """Builds those that the cache does not have."""
-    for tool in missing(tools):
+    wanted = missing(tools)
+    if wanted and (problem := go_problem(wanted)):
+        raise CommandError(problem)
+    for tool in wanted:
         with step(f"{tool.name} is built"):
             _build(tool)
+
+
+def kind() -> Path:
+    """kind; built when the cache does not have it."""
+    build([KIND])
+    return KIND.folder / "kind"
+
+
+def program(name: str) -> Path:
+    """Where a command line tool is: in PATH, or among those that the project brings along.
+
+    Raises:
+        CommandError: nowhere.
+    """
+    if found := shutil.which(name):
+        return Path(found)
+    brought = {"helm": helm, "kind": kind}.get(name)
+    if brought is None:
+        raise CommandError(f"{name} is not installed, or not in PATH")
+    return brought()
 
 
 def kubectl() -> Path:

@@ -10,10 +10,13 @@ from typing import Final
 from kubernetes.client import ApiException
 
 from cluster import binaries, evidence
+from cluster.actions import Action
 from cluster.dapr import SIDECAR, control_plane, definitions
+from cluster.engine import ENGINE_CLUSTERS
 from cluster.errors import CommandError
 from cluster.kube import Kube, message_of, wait_until
 from cluster.steps import say, step
+from cluster.target import Target
 from cluster.versions import ROOT, VERSIONS
 
 DAPR_NAMESPACE: Final = "dapr-system"
@@ -26,6 +29,11 @@ VALUE_OF: Final = {
     "agent-memory-service": "agentMemoryService",
     "offline-model": "offlineModel",
 }
+CLUSTER_VALUES: Final = {
+    "bare": [ROOT / "cluster" / "values-bare.yaml"],
+    **{cluster: [ROOT / "cluster" / "values-nodeports.yaml"] for cluster in ENGINE_CLUSTERS},
+}
+"""What a cluster needs of charts/daca beyond the defaults."""
 HELM_TIMEOUT_SECONDS: Final = 300
 INJECTOR_TIMEOUT_SECONDS: Final = 120
 
@@ -51,15 +59,8 @@ def dapr(kube: Kube) -> None:
         if kube.namespace(DAPR_NAMESPACE) is None:
             kube.record_made(namespace, "dapr-namespace")
         kube.record_made(namespace, "dapr")
-    version = VERSIONS["DAPR_VERSION"]
-    values: list[str | Path] = ["--values", ROOT / "charts" / "dapr" / "values.yaml"]
-    if kube.target.cluster == "bare":
-        chart: list[str | Path] = [binaries.dapr_chart()]
-        values += ["--values", ROOT / "cluster" / "values-bare-dapr.yaml"]
-    else:
-        chart = ["dapr", "--repo", DAPR_REPOSITORY, "--version", version]
-    with step(f"Dapr {version} runs"), _explained(kube, DAPR_NAMESPACE):
-        _helm_upgrade(kube, DAPR_RELEASE, DAPR_NAMESPACE, [*chart, "--create-namespace", *values])
+    with step(f"Dapr {VERSIONS['DAPR_VERSION']} runs"), _explained(kube, DAPR_NAMESPACE):
+        _upgrade(kube, DAPR_RELEASE, DAPR_NAMESPACE, _dapr_arguments(kube.target))
 
 
 def wait_for_injector(kube: Kube) -> None:
@@ -110,7 +111,7 @@ def wait_for_injector(kube: Kube) -> None:
 
 
 def daca(kube: Kube, images: Mapping[str, str], values: Sequence[Path], settings: Mapping[str, str]) -> None:
-    """Installs or updates the bundle: ``images`` by service, values files, single values."""
+    """Installs or updates the bundle: ``images`` by service, values files of the user's, single values."""
     namespace = kube.target.namespace
     if _release_status(kube, RELEASE, namespace) and "release" not in kube.made_by_up(namespace):
         raise CommandError(
@@ -118,17 +119,26 @@ def daca(kube: Kube, images: Mapping[str, str], values: Sequence[Path], settings
             "take another one with NAMESPACE="
         )
     kube.record_made(namespace, "release")
-    arguments: list[str | Path] = [CHART]
-    for path in values:
-        arguments += ["--values", path]
-    for service, reference in images.items():
-        repository, _, tag = reference.rpartition(":")
-        image = f"{VALUE_OF[service]}.image"
-        arguments += ["--set-string", f"{image}.repository={repository}", "--set-string", f"{image}.tag={tag}"]
-    for name, value in settings.items():
-        arguments += ["--set-string", f"{name}={value}"]
     with step("the chat and its memory run"), _explained(kube, namespace):
-        _helm_upgrade(kube, RELEASE, namespace, arguments)
+        _upgrade(kube, RELEASE, namespace, _daca_arguments(kube.target, images, values, settings))
+
+
+def actions(
+    target: Target, images: Mapping[str, str], values: Sequence[Path], settings: Mapping[str, str]
+) -> list[Action]:
+    """What :func:`dapr` and :func:`daca` run on a new cluster, and the test that the chart brings along."""
+
+    def helm(state: str, *arguments: str | Path) -> Action:
+        return Action(state, ("helm", *arguments, *(["--kube-context", target.context] if target.context else [])))
+
+    namespace = target.namespace
+    dapr = _upgrade_arguments(DAPR_RELEASE, DAPR_NAMESPACE, _dapr_arguments(target))
+    daca = _upgrade_arguments(RELEASE, namespace, _daca_arguments(target, images, values, settings))
+    return [
+        helm("Dapr runs", *dapr),
+        helm("the chat and its memory run", *daca, "--create-namespace"),
+        helm("a conversation has been held", "test", RELEASE, "--namespace", namespace, "--logs"),
+    ]
 
 
 def model(kube: Kube) -> str:
@@ -140,16 +150,43 @@ def model(kube: Kube) -> str:
     return str(values["model"]["provider"])
 
 
-def _helm_upgrade(kube: Kube, release: str, namespace: str, arguments: Sequence[str | Path]) -> None:
+def _dapr_arguments(target: Target) -> list[str | Path]:
+    values: list[str | Path] = ["--values", ROOT / "charts" / "dapr" / "values.yaml"]
+    if target.cluster == "bare":
+        chart: list[str | Path] = [binaries.dapr_chart()]
+        values += ["--values", ROOT / "cluster" / "values-bare-dapr.yaml"]
+    else:
+        chart = ["dapr", "--repo", DAPR_REPOSITORY, "--version", VERSIONS["DAPR_VERSION"]]
+    return [*chart, "--create-namespace", *values]
+
+
+def _daca_arguments(
+    target: Target, images: Mapping[str, str], values: Sequence[Path], settings: Mapping[str, str]
+) -> list[str | Path]:
+    arguments: list[str | Path] = [CHART]
+    for path in [*CLUSTER_VALUES.get(target.cluster, []), *values]:
+        arguments += ["--values", path]
+    for service, reference in images.items():
+        repository, _, tag = reference.rpartition(":")
+        image = f"{VALUE_OF[service]}.image"
+        arguments += ["--set-string", f"{image}.repository={repository}", "--set-string", f"{image}.tag={tag}"]
+    for name, value in settings.items():
+        arguments += ["--set-string", f"{name}={value}"]
+    return arguments
+
+
+def _upgrade_arguments(release: str, namespace: str, arguments: Sequence[str | Path]) -> list[str | Path]:
+    timeout = f"{HELM_TIMEOUT_SECONDS}s"
+    return ["upgrade", "--install", release, *arguments, "--namespace", namespace, "--wait", "--timeout", timeout]
+
+
+def _upgrade(kube: Kube, release: str, namespace: str, arguments: Sequence[str | Path]) -> None:
     status = _release_status(kube, release, namespace)
     if status == "pending-install":  # an `up` that was interrupted; nothing ran before it
         kube.target.helm("uninstall", release, "--namespace", namespace)
     elif status.startswith("pending-"):
         kube.target.helm("rollback", release, "--namespace", namespace)
-    timeout = f"{HELM_TIMEOUT_SECONDS}s"
-    kube.target.helm(
-        "upgrade", "--install", release, *arguments, "--namespace", namespace, "--wait", "--timeout", timeout
-    )
+    kube.target.helm(*_upgrade_arguments(release, namespace, arguments))
 
 
 def _release_status(kube: Kube, release: str, namespace: str) -> str:

@@ -1,12 +1,14 @@
 """`make down`: removes what `make up` made, and nothing else."""
 
 from cluster import bare
+from cluster.actions import take
 from cluster.dapr import INJECTED, definitions
 from cluster.deploy import DAPR_NAMESPACE, DAPR_RELEASE, RELEASE
+from cluster.engine import ENGINE_CLUSTERS, answering_engine
 from cluster.errors import CommandError
 from cluster.kube import MADE_BY_UP, Kube, api_errors, wait_until
 from cluster.steps import say, step
-from cluster.target import BARE_KUBECONFIG, RECORD, recorded
+from cluster.target import BARE_KUBECONFIG, RECORD, made, record_made, recorded
 
 GONE_SECONDS = 180
 
@@ -14,15 +16,21 @@ GONE_SECONDS = 180
 def down(requested: str, namespace: str) -> None:
     """Takes down the cluster that `up` recorded, or ``requested``; without either, whatever is left of a bare node."""
     if not requested and not RECORD.exists():
-        if not bare.leftovers():
+        if made():  # an `up` that was interrupted
+            requested = min(made())
+        elif bare.leftovers():
+            requested = "bare"
+        else:
             say("nothing is up")
             return
-        requested = "bare"
     target = recorded(requested, namespace)
     if target.cluster == "bare":
         with step("the bare node is gone"):
             bare.down()
         BARE_KUBECONFIG.unlink(missing_ok=True)
+    elif target.cluster in made():
+        take(ENGINE_CLUSTERS[target.cluster](answering_engine() or "docker").delete())
+        record_made(made() - {target.cluster})
     else:
         with api_errors():
             _remove(Kube(target))

@@ -16,6 +16,8 @@ from cluster.errors import CommandError
 from cluster.kube import Kube
 
 START_SECONDS: Final = 20.0
+PORTS_OF_KIND: Final = (30010, 30001)
+"""Those of cluster/kind.yaml."""
 
 
 class Forward:
@@ -106,7 +108,8 @@ class Reach:
     def url(self, service: str) -> str:
         """``http://host:port`` of a Service; ask again after a broken connection, it may have moved.
 
-        On the bare node a NodePort is reachable and spreads requests over all pods. Elsewhere it may not be.
+        A NodePort spreads requests over all pods. The bare node's is reachable, and kind's where cluster/kind.yaml
+        leads it on to this machine; elsewhere it may not be.
         """
         namespace = self._kube.target.namespace
         port = self._kube.core.read_namespaced_service(service, namespace).spec.ports[0]
@@ -114,6 +117,8 @@ class Reach:
             node = self._kube.core.list_node().items[0]
             address = next(item.address for item in node.status.addresses if item.type == "InternalIP")
             return f"http://{address}:{port.node_port}"
+        if self._kube.target.cluster == "kind" and port.node_port in PORTS_OF_KIND:
+            return f"http://localhost:{port.node_port}"
         forward = self._forwards.get(service)
         if forward is None or not forward.alive:
             forward = self._forwards[service] = Forward(self._kube, namespace, f"service/{service}", port.port)

@@ -1,41 +1,61 @@
-"""Builds the project's images for a cluster that is not ours, and pushes them where it can pull from."""
+"""Builds the project's images with what the machine has, and names them by what is in them."""
 
 import os
 import shutil
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Final
 
+from cluster.actions import Action
 from cluster.content import SERVICES, content_tag
+from cluster.engine import answering_engine
 from cluster.errors import CommandError
-from cluster.shell import run
-from cluster.steps import step
-from cluster.target import answering_engine
+from cluster.versions import ROOT
+
+IMAGES: Final = ROOT / "images"
 
 
-def build_and_push(root: Path, registry: str) -> dict[str, str]:
-    """Builds every service's image with what this machine has, and pushes it to ``registry``; service -> reference.
+def references(repository: str) -> dict[str, str]:
+    """Service -> what its image is called below ``repository``, as it would be built now."""
+    return {service: f"{repository}/{service}:{content_tag(ROOT, service, _base() or '')}" for service in SERVICES}
+
+
+def build(builder: str, images: Mapping[str, str]) -> list[Action]:
+    """Builds ``images`` (service -> reference) with ``builder``: docker, podman or buildah.
 
     ``PYTHON_IMAGE`` in the environment names another base image than the Dockerfiles do (a mirror's, say).
     """
-    builder = _builder()
-    base = os.environ.get("PYTHON_IMAGE")
-    arguments = ["--build-arg", f"PYTHON_IMAGE={base}"] if base else []
-    cached = ["--layers"] if builder == "buildah" else []  # the others keep layers by themselves
-    references = {}
-    for service in SERVICES:
-        references[service] = reference = f"{registry}/{service}:{content_tag(root, service, base or '')}"
-        with step(f"{reference} is built ({builder})"):
-            dockerfile = root / "images" / service / "Dockerfile"
-            run([builder, "build", "-q", *cached, *arguments, "-t", reference, "-f", dockerfile, root / "images"])
-        with step(f"{reference} is pushed"):
-            run([builder, "push", reference])
-    return references
+    base = _base()
+    options = ["--quiet"]
+    options += ["--layers"] if builder == "buildah" else []  # the others keep layers by themselves
+    options += ["--build-arg", f"PYTHON_IMAGE={base}"] if base else []
+    return [
+        Action(
+            f"{reference} is built ({builder})",
+            (builder, "build", *options, "--tag", reference, "--file", IMAGES / service / "Dockerfile", IMAGES),
+        )
+        for service, reference in images.items()
+    ]
 
 
-def _builder() -> str:
-    builder = answering_engine() or ("buildah" if shutil.which("buildah") else None)
-    if builder is None:
+def push(builder: str, images: Mapping[str, str]) -> list[Action]:
+    """Pushes ``images`` to where their names say."""
+    return [Action(f"{reference} is pushed", (builder, "push", reference)) for reference in images.values()]
+
+
+def builder() -> str:
+    """What builds images on this machine: an engine that answers, or buildah.
+
+    Raises:
+        CommandError: there is neither.
+    """
+    found = answering_engine() or ("buildah" if shutil.which("buildah") else None)
+    if found is None:
         raise CommandError(
-            "CLUSTER=current builds images, and neither Docker nor Podman answers and buildah is not installed: "
+            "images have to be built, and neither Docker nor Podman answers and buildah is not installed: "
             "install or start one of the three"
         )
-    return builder
+    return found
+
+
+def _base() -> str | None:
+    return os.environ.get("PYTHON_IMAGE")

@@ -1,5 +1,7 @@
 """`make status`: what runs, and where it answers."""
 
+from typing import Final
+
 from rich.console import Console
 
 from cluster import bare, placement, screen
@@ -9,6 +11,8 @@ from cluster.errors import CommandError
 from cluster.forward import Reach
 from cluster.kube import Kube, Pod, api_errors, is_ready
 from cluster.target import recorded
+
+BY_FORWARD: Final = "by `make chat`, or kubectl port-forward"
 
 
 def status(requested: str, namespace: str) -> None:
@@ -33,7 +37,7 @@ def status(requested: str, namespace: str) -> None:
             raise CommandError(f"not ready: {', '.join(failing)}; `make up` mends what it can")
         with Reach(kube) as reach:
             for service in (CHAT, MEMORY):
-                address = reach.url(service) if target.cluster == "bare" else "by `make chat`, or kubectl port-forward"
+                address = reach.url(service) if target.cluster in {"bare", "kind"} else BY_FORWARD
                 console.print(f"{service}: {address}")
         console.print(placement.table(placement.rows(kube)))
 

@@ -8,21 +8,23 @@ import json
 import os
 import platform
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 import kubernetes
 
 from cluster import binaries
+from cluster.engine import ENGINE_CLUSTERS, answering_engine
 from cluster.errors import CommandError
 from cluster.shell import run
 from cluster.versions import ROOT
 
 BARE_KUBECONFIG: Final = ROOT / ".kube" / "config"
 RECORD: Final = ROOT / ".kube" / "cluster"
+MADE: Final = ROOT / ".kube" / "made"
 DEFAULT_NAMESPACE: Final = "daca"
-ENGINES: Final = ("docker", "podman")
+CLUSTERS: Final = (*ENGINE_CLUSTERS, "bare", "current")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Target:
     """One namespace of one cluster, and how to reach it."""
 
     cluster: str
-    """``bare`` or ``current``."""
+    """One of :data:`CLUSTERS`."""
     kubeconfig: str
     """As the variable KUBECONFIG takes it: a path, or several joined by ``:``."""
     context: str
@@ -45,7 +47,7 @@ class Target:
     @classmethod
     def current(cls, namespace: str) -> Self:
         """The user's own cluster: the current context of their kubeconfig."""
-        kubeconfig = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+        kubeconfig = _users_kubeconfig()
         try:
             _, context = kubernetes.config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
         except kubernetes.config.ConfigException as error:
@@ -54,6 +56,11 @@ class Target:
                 "set KUBECONFIG, or `kubectl config use-context <name>`"
             ) from error
         return cls("current", kubeconfig, str(context["name"]), namespace)
+
+    @classmethod
+    def in_engine(cls, cluster: str, namespace: str) -> Self:
+        """``kind`` or ``minikube``, which write into the user's kubeconfig."""
+        return cls(cluster, _users_kubeconfig(), ENGINE_CLUSTERS[cluster].context, namespace)
 
     def record(self) -> None:
         """Makes this the cluster that later commands work on."""
@@ -66,7 +73,7 @@ class Target:
 
     def helm_command(self, *arguments: str | Path) -> list[str | Path]:
         """The command line of helm on this cluster."""
-        helm = binaries.helm() if self.cluster == "bare" else shutil.which("helm") or binaries.helm()
+        helm = binaries.helm() if self.cluster == "bare" else binaries.program("helm")
         return [helm, *arguments, *(["--kube-context", self.context] if self.context else [])]
 
     def kubectl(self, *arguments: str | Path, timeout_seconds: float | None = None) -> str:
@@ -75,7 +82,7 @@ class Target:
 
     def kubectl_command(self, *arguments: str | Path) -> list[str | Path]:
         """The command line of kubectl on this cluster."""
-        kubectl = binaries.kubectl() if self.cluster == "bare" else "kubectl"
+        kubectl = binaries.kubectl() if self.cluster == "bare" else binaries.program("kubectl")
         return [kubectl, *(["--context", self.context] if self.context else []), *arguments]
 
     def env(self) -> dict[str, str]:
@@ -100,18 +107,13 @@ def chosen(requested: str, namespace: str) -> tuple[Target, str]:
         return _named(requested, namespace), f"CLUSTER={requested} asks for it"
     engine = answering_engine()
     if engine:
-        raise CommandError(
-            f"{engine} answers, so kind would be the cluster, and kind is not supported yet: type "
-            "`make up CLUSTER=current IMAGE_REGISTRY=<registry>` with a kind cluster as the current context"
-            + (", or `make up CLUSTER=bare`" if _is_root_on_linux() else ""),
-            exit_code=2,
-        )
+        return Target.in_engine("kind", namespace), f"{engine} answers"
     if _is_root_on_linux():
         return Target.bare(namespace), "no Docker or Podman engine answers, and you are root on Linux"
     raise CommandError(
-        "no Docker or Podman engine answers, and you are not root on Linux: type `make up CLUSTER=current "
-        "IMAGE_REGISTRY=<registry>` for the cluster of your current context, or run `make up` as root on Linux "
-        "for a single-machine Kubernetes",
+        "no Docker or Podman engine answers, and you are not root on Linux: start an engine, and kind will do; or type "
+        "`make up CLUSTER=current IMAGE_REGISTRY=<registry>` for the cluster of your current context; or run `make up` "
+        "as root on Linux for a single-machine Kubernetes",
         exit_code=2,
     )
 
@@ -126,19 +128,21 @@ def recorded(requested: str, namespace: str) -> Target:
         raise CommandError("no cluster is up: `make up` starts one") from error
     except (ValueError, TypeError) as error:
         raise CommandError(f"{RECORD} is not what `make up` wrote: delete it, then `make up`") from error
-    return Target(target.cluster, target.kubeconfig, target.context, namespace or target.namespace)
+    return replace(target, namespace=namespace or target.namespace)
 
 
-def answering_engine() -> str | None:
-    """``docker`` or ``podman``, if such an engine answers; an installed client alone does not count."""
-    for engine in ENGINES:
-        if shutil.which(engine):
-            try:
-                run([engine, "info"], timeout_seconds=15)
-            except CommandError:
-                continue
-            return engine
-    return None
+def made() -> set[str]:
+    """The clusters in an engine (``kind``, ``minikube``) that `up` made itself, so that `down` removes them."""
+    return set(MADE.read_text().split()) if MADE.exists() else set()
+
+
+def record_made(clusters: set[str]) -> None:
+    """Writes what :func:`made` gives from now on."""
+    if not clusters:
+        MADE.unlink(missing_ok=True)
+        return
+    MADE.parent.mkdir(exist_ok=True)
+    MADE.write_text(" ".join(sorted(clusters)) + "\n")
 
 
 def _named(cluster: str, namespace: str) -> Target:
@@ -146,13 +150,13 @@ def _named(cluster: str, namespace: str) -> Target:
         return Target.bare(namespace)
     if cluster == "current":
         return Target.current(namespace)
-    if cluster in {"kind", "minikube"}:
-        raise CommandError(
-            f"CLUSTER={cluster} is not supported yet; "
-            f"use CLUSTER=current with a {cluster} cluster as the current context",
-            exit_code=2,
-        )
-    raise CommandError(f"CLUSTER={cluster} is none of bare, current", exit_code=2)
+    if cluster in ENGINE_CLUSTERS:
+        return Target.in_engine(cluster, namespace)
+    raise CommandError(f"CLUSTER={cluster} is none of {', '.join(CLUSTERS)}", exit_code=2)
+
+
+def _users_kubeconfig() -> str:
+    return os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
 
 
 def _is_root_on_linux() -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,21 @@ from kubernetes.client import ApiException
 from rich.console import Console
 
 from cluster import __main__ as command_line
-from cluster import bare, content, deploy, down, evidence, images, placement, rest, shell, steps, target, versions
+from cluster import (
+    bare,
+    binaries,
+    content,
+    deploy,
+    down,
+    evidence,
+    images,
+    placement,
+    rest,
+    shell,
+    steps,
+    target,
+    versions,
+)
 from cluster.bare import node, packages
 from cluster.chat import Conversation
 from cluster.client import Client, Refused
@@ -28,8 +43,9 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(target, "answering_engine", lambda: None)
     monkeypatch.setattr(target, "_is_root_on_linux", lambda: False)
     monkeypatch.setattr(target, "RECORD", tmp_path / ".kube" / "cluster")
+    monkeypatch.setattr(target, "MADE", tmp_path / ".kube" / "made")
     monkeypatch.setattr(down, "RECORD", tmp_path / ".kube" / "cluster")
-    for variable in ("CLUSTER", "NAMESPACE", "IMAGE_REGISTRY", "MODEL", "VALUES", "GEMINI_API_KEY"):
+    for variable in ("CLUSTER", "NAMESPACE", "IMAGE_REGISTRY", "MODEL", "VALUES", "NODES", "DRY_RUN", "GEMINI_API_KEY"):
         monkeypatch.delenv(variable, raising=False)
     return monkeypatch
 
@@ -41,25 +57,19 @@ class TestChoosing:
         assert (chosen.cluster, chosen.namespace) == ("bare", "daca")
         assert "root" in why
 
-    def test_an_answering_engine_means_kind_which_is_not_there_yet(self, machine):
+    def test_an_answering_engine_means_kind(self, machine):
         machine.setattr(target, "answering_engine", lambda: "docker")
-        with pytest.raises(CommandError, match=r"docker answers.*CLUSTER=current IMAGE_REGISTRY=") as raised:
-            target.chosen("", "")
-        assert raised.value.exit_code == 2
+        machine.setattr(target, "_is_root_on_linux", lambda: True)
+        chosen, why = target.chosen("", "")
+        assert (chosen.cluster, chosen.context, chosen.namespace) == ("kind", "kind-daca", "daca")
+        assert why == "docker answers"
 
     def test_neither_engine_nor_root_stops_with_the_choices(self, machine):
-        with pytest.raises(CommandError, match=r"CLUSTER=current.*as root on Linux"):
+        with pytest.raises(CommandError, match=r"start an engine.*CLUSTER=current.*as root on Linux"):
             target.chosen("", "")
 
-    @pytest.mark.parametrize("name", ["kind", "minikube"])
-    def test_a_cluster_that_comes_later_says_what_to_type(self, machine, name):
-        with pytest.raises(
-            CommandError, match=f"CLUSTER={name} is not supported yet; use CLUSTER=current with a {name}"
-        ):
-            target.chosen(name, "")
-
     def test_an_unknown_cluster_is_refused(self, machine):
-        with pytest.raises(CommandError, match="CLUSTER=eks is none of bare, current"):
+        with pytest.raises(CommandError, match="CLUSTER=eks is none of kind, minikube, bare, current"):
             target.chosen("eks", "")
 
     def test_current_without_a_kubeconfig_says_so(self, machine, tmp_path):
@@ -100,10 +110,10 @@ class TestRecord:
             target.recorded("", "")
 
     def test_helm_and_kubectl_get_the_recorded_context(self, machine):
-        machine.setattr(target.shutil, "which", lambda name: f"/usr/bin/{name}")
+        machine.setattr(binaries.shutil, "which", lambda name: f"/usr/bin/{name}")
         made = Target("current", "/config", "mine")
-        assert made.helm_command("list") == ["/usr/bin/helm", "list", "--kube-context", "mine"]
-        assert made.kubectl_command("get", "pods") == ["kubectl", "--context", "mine", "get", "pods"]
+        assert made.helm_command("list") == [Path("/usr/bin/helm"), "list", "--kube-context", "mine"]
+        assert made.kubectl_command("get") == [Path("/usr/bin/kubectl"), "--context", "mine", "get"]
         assert made.env()["KUBECONFIG"] == "/config"
 
 
@@ -125,13 +135,22 @@ class TestCommandLine:
         assert capsys.readouterr().err.startswith("error: MODEL=gpt is none of offline, gemini")
 
     def test_settings_come_from_the_environment_too(self, machine, capsys):
-        machine.setenv("CLUSTER", "kind")
+        machine.setenv("CLUSTER", "nonsense")
         assert command_line.main(["up"]) == 2
-        assert "CLUSTER=kind is not supported yet" in capsys.readouterr().err
+        assert "CLUSTER=nonsense is none of kind, minikube, bare, current" in capsys.readouterr().err
 
     def test_gemini_without_a_key_says_so_before_anything_is_built(self, machine, capsys):
         assert command_line.main(["up", "--cluster", "bare", "--model", "gemini"]) == 2
         assert "GEMINI_API_KEY=<your key> make up MODEL=gemini" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("nodes", ["0", "4", "two"])
+    def test_a_number_of_nodes_that_cannot_be_is_refused(self, machine, capsys, nodes):
+        assert command_line.main(["up", "--cluster", "bare", "--nodes", nodes]) == 2
+        assert f"NODES={nodes} is none of 1, 2, 3" in capsys.readouterr().err
+
+    def test_a_number_of_nodes_is_a_matter_of_the_bare_node(self, machine, capsys):
+        assert command_line.main(["up", "--cluster", "kind", "--nodes", "2"]) == 2
+        assert "`role: worker` lines in cluster/kind.yaml" in capsys.readouterr().err
 
     def test_a_values_file_that_is_missing_is_named(self, machine, capsys):
         assert command_line.main(["up", "--values", "/nowhere.yaml"]) == 2
@@ -251,11 +270,11 @@ class TestImages:
         (root / "images/chat-service/tests/test_b.py").write_text("x = 2\n")
         assert tag == content.content_tag(root, "chat-service", "")
 
-    def test_without_a_builder_the_three_are_named(self, monkeypatch, root):
+    def test_without_a_builder_the_three_are_named(self, monkeypatch):
         monkeypatch.setattr(images, "answering_engine", lambda: None)
         monkeypatch.setattr(images.shutil, "which", lambda _: None)
         with pytest.raises(CommandError, match="neither Docker nor Podman answers and buildah is not installed"):
-            images.build_and_push(root, "registry.example")
+            images.builder()
 
 
 class FakeKube(Kube):

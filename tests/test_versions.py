@@ -30,6 +30,7 @@ def required(tool, module):
         ("dapr-control-plane", "github.com/dapr/dapr", "DAPR_VERSION"),
         ("daprd", "github.com/dapr/dapr", "DAPR_SIDECAR_VERSION"),
         ("helm3", "helm.sh/helm/v3", "HELM3_VERSION"),
+        ("kind", "sigs.k8s.io/kind", "KIND_VERSION"),
         ("skaffold", "github.com/GoogleContainerTools/skaffold/v2", "SKAFFOLD_VERSION"),
         ("local-path-provisioner", "github.com/rancher/local-path-provisioner", "LOCAL_PATH_PROVISIONER_VERSION"),
     ],
@@ -41,6 +42,13 @@ def test_tools_are_built_in_the_versions_that_are_named(tool, module, name):
 def test_the_sidecar_is_of_the_control_planes_minor_release():
     control_plane, sidecar = VERSIONS["DAPR_VERSION"].split("."), VERSIONS["DAPR_SIDECAR_VERSION"].split(".")
     assert control_plane[:2] == sidecar[:2]
+
+
+def test_kind_runs_an_image_of_its_release_and_the_kubernetes_of_the_bare_node():
+    config = (ROOT / "cluster" / "kind.yaml").read_text()
+    assert f"kindest/node:v{VERSIONS['KIND_NODE_VERSION']}@sha256:" in config
+    assert f"kind {VERSIONS['KIND_VERSION']} " in config
+    assert VERSIONS["KIND_NODE_VERSION"].split(".")[:2] == VERSIONS["KUBERNETES_VERSION"].split(".")[:2]
 
 
 def test_all_packages_and_the_chart_are_of_one_release():
