@@ -17,6 +17,7 @@ from cluster.up import Settings, plan, up
 WHICH: Final = {
     "helm": binaries.helm,
     "helm3": binaries.helm3,
+    "kind": binaries.kind,
     "skaffold": binaries.skaffold,
     "kubectl": binaries.kubectl,
 }

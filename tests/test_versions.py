@@ -4,6 +4,7 @@ import re
 import tomllib
 
 import pytest
+import yaml
 
 from cluster.versions import ROOT, VERSIONS
 
@@ -65,6 +66,13 @@ def test_images_run_on_the_python_that_is_named():
 
 def test_all_packages_run_on_the_same_pythons():
     assert {project(folder)["requires-python"] for folder in [ROOT, *PACKAGES]} == {">=3.11,<3.14"}
+
+
+def test_github_tries_every_python_that_is_supported_and_all_tests_on_kind():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yaml").read_text())["jobs"]
+    assert jobs["check"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert jobs["kind"]["env"] == {"CLUSTER": "kind"}
+    assert {"run": "make test"} in jobs["kind"]["steps"]
 
 
 def test_every_image_is_built_from_the_pins_that_were_tested():
