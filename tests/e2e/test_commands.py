@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = set(re.findall(r"`((?:make|skaffold) [a-z0-9]+[^`]*)`", README))
-COMMANDS |= set(re.findall(r"^(make \S+)", README, re.MULTILINE))
+COMMANDS |= set(re.findall(r"^(?:\w+=\S+ )?(make [^#\n]*\w)", README, re.MULTILINE))
 
 
 def run(command, *, said=""):
@@ -39,18 +39,21 @@ def test_every_make_command_of_the_readme_is_tried_somewhere():
     assert all((ROOT / "tests" / file).is_file() for file in elsewhere.values())
 
 
-def addresses(cluster):
-    """``(CHAT, MEMORY)`` as the README's table has them for the cluster that runs; elsewhere as a port-forward has."""
-    name = {"bare": "bare node"}.get(cluster.kube.target.cluster, cluster.kube.target.cluster)
+def addresses(name):
+    """The line that sets ``CHAT`` and ``MEMORY`` as the README's table says."""
     found = re.search(rf"^\| {name} \| (\S+) \| (\S+) \|$", README, re.MULTILINE)
-    return found.groups() if found else (cluster.reach.url(CHAT), cluster.reach.url(MEMORY))
+    return f"CHAT={found[1]} MEMORY={found[2]}"
 
 
 def test_the_curl_lines_hold_the_tutorials_conversation(cluster):
-    (calls,) = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "curl" in block]
+    (lines,) = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "curl" in block]
+    first_line, calls = lines.split("\n", 1)
+    assert first_line.partition("  #")[0] == addresses("kind")
     calls = calls.replace("curl ", "curl --no-progress-meter --fail-with-body --write-out '\\n' ")
-    chat, memory = addresses(cluster)
-    initialised, first, second = run(f"CHAT={chat} MEMORY={memory}\n{calls}").strip().split("\n")
+    known = {"bare": addresses("bare node"), "kind": addresses("kind")}
+    forwarded = f"CHAT={cluster.reach.url(CHAT)} MEMORY={cluster.reach.url(MEMORY)}"
+    here = known.get(cluster.kube.target.cluster, forwarded)
+    initialised, first, second = run(f"{here}\n{calls}").strip().split("\n")
     assert '"status":"success"' in initialised
     assert "Junaid" in first
     assert "Hi there" in second
