@@ -45,6 +45,10 @@ help: ## this list
 up: setup ## a cluster, Dapr, the bundle, and a first conversation: CLUSTER= MODEL= NODES= DRY_RUN= ...
 	@$(RUN) -m cluster up
 
+.PHONY: local
+local: setup ## without Kubernetes: the services with their sidecars on this machine, until Ctrl-C: MODEL=
+	@$(RUN) -m cluster local
+
 .PHONY: down
 down: setup ## remove what `make up` made
 	@$(RUN) -m cluster down

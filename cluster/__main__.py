@@ -11,6 +11,7 @@ from cluster.chat import chat
 from cluster.down import down
 from cluster.errors import CommandError
 from cluster.inspect import inspect
+from cluster.local.run import local
 from cluster.status import status
 from cluster.up import Settings, plan, up
 
@@ -20,6 +21,7 @@ WHICH: Final = {
     "kind": binaries.kind,
     "skaffold": binaries.skaffold,
     "kubectl": binaries.kubectl,
+    "dapr-chart": binaries.dapr_chart,
 }
 
 
@@ -51,6 +53,8 @@ def _run(options: argparse.Namespace) -> None:
             chat(options.cluster, options.namespace, options.user)
         case "inspect":
             inspect(options.cluster, options.namespace, options.user)
+        case "local":
+            local(options.model)
         case "which":
             with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
                 tool = WHICH[options.tool]()
@@ -84,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         "which", help="the path of a tool that the project brings along; fetched or built first, if need be"
     )
     which.add_argument("tool", choices=WHICH)
+    made_local = commands.add_parser("local", help="the services with their sidecars, without Kubernetes, until Ctrl-C")
+    _setting(made_local, "--model", "MODEL", "offline (the default) or gemini, with the key in GEMINI_API_KEY")
     for command in made.values():
         _setting(
             command,

@@ -25,7 +25,7 @@ HERE: Final = Path(__file__).parent
 
 _DAPR_BUILD: Final = "github.com/dapr/dapr/pkg/buildinfo.version"
 _KUBERNETES_BUILD: Final = "k8s.io/component-base/version"
-_HELM_BUILD: Final = "helm.sh/helm/v3/internal/version.version"
+_HELM: Final = "helm.sh/helm/v3"
 _SKAFFOLD_BUILD: Final = "github.com/GoogleContainerTools/skaffold/v2/pkg/skaffold/version.version"
 
 
@@ -81,7 +81,18 @@ DAPR_CONTROL_PLANE: Final = Tool(
     "dapr-control-plane", variables={_DAPR_BUILD: VERSIONS["DAPR_VERSION"]}, tags="stablecomponents"
 )
 DAPRD: Final = Tool("daprd", variables={_DAPR_BUILD: VERSIONS["DAPR_SIDECAR_VERSION"]}, tags="stablecomponents")
-HELM3: Final = Tool("helm3", variables={_HELM_BUILD: f"v{VERSIONS['HELM3_VERSION']}"})
+HELM3: Final = Tool(
+    "helm3",
+    variables={
+        f"{_HELM}/internal/version.version": f"v{VERSIONS['HELM3_VERSION']}",
+        # The Kubernetes that `helm template` and `helm lint` take for granted: else 1.20, which charts/daca refuses.
+        **{
+            f"{_HELM}/pkg/{package}.k8sVersion{part}": number
+            for package in ("chartutil", "lint/rules")
+            for part, number in zip(("Major", "Minor"), VERSIONS["KUBERNETES_VERSION"].split("."), strict=False)
+        },
+    },
+)
 KIND: Final = Tool("kind")
 SKAFFOLD: Final = Tool("skaffold", variables={_SKAFFOLD_BUILD: f"v{VERSIONS['SKAFFOLD_VERSION']}"}, tags="release")
 NODE: Final = (ETCD, KUBERNETES, COREDNS, LOCAL_PATH_PROVISIONER, DAPR_CONTROL_PLANE, DAPRD)

@@ -28,8 +28,8 @@ def unpacked(packages: Sequence[str]) -> Path:
     return CACHE / "packages" / f"{release}-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
 
 
-def unpack(packages: Sequence[str]) -> None:
-    """Fetches ``packages``, without what they depend on, and unpacks them.
+def unpack(packages: Sequence[str], *, with_what_they_need: bool = False) -> None:
+    """Fetches ``packages`` and unpacks them; what they depend on and is not installed only if asked for.
 
     Raises:
         CommandError: one of them is not to be had.
@@ -43,7 +43,7 @@ def unpack(packages: Sequence[str]) -> None:
         here = Path.cwd()
         os.chdir(archives)  # apt-get downloads to where it runs, and has no option for another place
         try:
-            _apt("download", *packages)
+            _apt("download", *packages, *(_needed(packages) if with_what_they_need else ()))
         finally:
             os.chdir(here)
         for archive in archives.glob("*.deb"):
@@ -60,12 +60,18 @@ def install(packages: Sequence[str]) -> None:
     _apt("install", "--no-install-recommends", "--no-remove", *packages)
 
 
-def _apt(*arguments: str) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+def _needed(packages: Sequence[str]) -> list[str]:
+    """What would be installed with ``packages``, besides themselves."""
+    lines = _apt("install", "--simulate", "--no-install-recommends", *packages).splitlines()
+    return [name for name in (line.split()[1] for line in lines if line.startswith("Inst ")) if name not in packages]
+
+
+def _apt(*arguments: str) -> str:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     log = CACHE / "log" / "apt.log"
     try:
-        run([*_APT, *arguments], env=environment)
+        return run([*_APT, *arguments], env=environment)
     except CommandError:
         # On a fresh machine the package lists are missing, on an old one they name what is gone.
         run_logged([*_APT, "update"], log, env=environment)
-        run_logged([*_APT, *arguments], log, env=environment)
+        return run([*_APT, *arguments], env=environment)

@@ -29,9 +29,10 @@ VALUE_OF: Final = {
     "agent-memory-service": "agentMemoryService",
     "offline-model": "offlineModel",
 }
+NODE_PORTS: Final = ROOT / "cluster" / "values-nodeports.yaml"
 CLUSTER_VALUES: Final = {
-    "bare": [ROOT / "cluster" / "values-bare.yaml"],
-    **{cluster: [ROOT / "cluster" / "values-nodeports.yaml"] for cluster in ENGINE_CLUSTERS},
+    "bare": [NODE_PORTS, ROOT / "cluster" / "values-bare.yaml"],
+    **{cluster: [NODE_PORTS] for cluster in ENGINE_CLUSTERS},
 }
 """What a cluster needs of charts/daca beyond the defaults."""
 HELM_TIMEOUT_SECONDS: Final = 300

@@ -5,11 +5,12 @@ that is reserved for benchmarks (198.18.0.0/15). ``node.py`` says what runs in i
 that outlives the node.
 """
 
-from cluster.bare.images import build_images
+from cluster.bare.images import build_image, build_images
 from cluster.bare.node import ComponentStatus, down, leftovers, status, up
 
 __all__ = [
     "ComponentStatus",
+    "build_image",
     "build_images",
     "down",
     "leftovers",

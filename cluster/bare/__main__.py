@@ -1,7 +1,11 @@
-"""The bare node on its own: `python -m cluster.bare up|down|status`. `make` calls it as a part of more."""
+"""The bare node on its own: `python -m cluster.bare up|down|status`. `make` calls it as a part of more.
+
+`python -m cluster.bare image` is how Skaffold has an image built.
+"""
 
 import argparse
 import sys
+from pathlib import Path
 
 from cluster import bare
 from cluster.errors import CommandError
@@ -11,10 +15,19 @@ from cluster.target import BARE_KUBECONFIG
 def main() -> int:
     """Runs the command of the command line; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m cluster.bare", description=bare.__doc__)
-    parser.add_argument("command", choices=["up", "down", "status"])
-    command = parser.parse_args().command
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("up", "down", "status"):
+        commands.add_parser(command)
+    image = commands.add_parser("image", help="build a service's image and push it to the node's registry")
+    image.add_argument("reference", help="its name, registry and tag included")
+    image.add_argument("context", type=Path, help="the folder images/")
+    image.add_argument("--target", default="", help="the stage of its Dockerfile, if not the last")
+    options = parser.parse_args()
     try:
-        return {"up": _up, "down": _down, "status": _status}[command]()
+        if options.command == "image":
+            bare.build_image(options.reference, options.context, options.target)
+            return 0
+        return {"up": _up, "down": _down, "status": _status}[options.command]()
     except CommandError as error:
         print(f"bare node: {error}", file=sys.stderr)
         return error.exit_code

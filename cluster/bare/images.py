@@ -62,7 +62,7 @@ class BaseImage:
 
 
 def base_images() -> list[BaseImage]:
-    """What every node needs in its registry: its own two images, those of the official Dapr chart, and Redis."""
+    """What every node needs in its registry: its own two images, those of the official Dapr chart, Redis, Python."""
     packaged = unpacked()
     dapr = [(binaries.DAPRD, "daprd", VERSIONS["DAPR_SIDECAR_VERSION"])] + [
         (binaries.DAPR_CONTROL_PLANE, program, VERSIONS["DAPR_VERSION"])
@@ -75,6 +75,9 @@ def base_images() -> list[BaseImage]:
             f"{REGISTRY}/redis:{VERSIONS['DEBIAN_REDIS_VERSION']}",
             "redis",
             arguments={"DEBIAN_IMAGE": debian_image(), "VERSION": VERSIONS["DEBIAN_REDIS_VERSION"]},
+        ),
+        BaseImage(
+            f"{REGISTRY}/python:{VERSIONS['PYTHON_VERSION']}", "python", arguments={"DEBIAN_IMAGE": debian_image()}
         ),
         *(
             BaseImage(
@@ -136,6 +139,27 @@ def build_images(root: Path) -> dict[str, str]:
     return references
 
 
+def build_image(reference: str, context: Path, target: str) -> None:
+    """Builds one service's image under the name that Skaffold asks for, and pushes it.
+
+    Args:
+        reference: the image's name; before the tag it ends with the service's.
+        context: the folder images/ of a checkout.
+        target: the stage of the Dockerfile; empty: the last one.
+
+    Raises:
+        CommandError: no node runs, or the build failed; then the end of what was said has been shown.
+    """
+    service = reference.rpartition(":")[0].rpartition("/")[2]
+    _digest(reference)  # asked so that a node that does not run is told before anything is built
+    with exclusive():
+        _ensure_python()
+        with step(f"{reference} is in the registry"):
+            _bud(context / service / "Dockerfile", context, reference, {"PYTHON_IMAGE": python_image()}, target)
+            _push(reference, reference)
+        _prune(reference, "skaffold-", kept=KEPT_TAGS)
+
+
 def _key(*parts: str | bytes) -> str:
     digest = hashlib.sha256()
     for part in parts:
@@ -186,7 +210,7 @@ def _build(image: BaseImage) -> None:
         _bud(_DOCKERFILES / image.dockerfile / "Dockerfile", Path(scratch), image.reference, image.arguments)
 
 
-def _bud(dockerfile: Path, context: Path, tag: str, arguments: Mapping[str, str]) -> None:
+def _bud(dockerfile: Path, context: Path, tag: str, arguments: Mapping[str, str], target: str = "") -> None:
     log = CACHE / "log" / f"image-{tag.rpartition('/')[2].partition(':')[0]}.log"
     options = ["--isolation", "chroot", "--network", "host", "--layers", "--pull-never", "--tag", tag]
     for path in _BORROWED:
@@ -194,6 +218,8 @@ def _bud(dockerfile: Path, context: Path, tag: str, arguments: Mapping[str, str]
             options += ["--volume", f"{path}:{path}:ro"]
     for name, value in arguments.items():
         options += ["--build-arg", f"{name}={value}"]
+    if target:
+        options += ["--target", target]
     _buildah("bud", *options, "--file", dockerfile, context, log=log)
 
 

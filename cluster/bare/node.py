@@ -50,7 +50,7 @@ class ComponentStatus(NamedTuple):
         return self.detail
 
 
-def up(kubeconfig: Path) -> None:
+def up(kubeconfig: Path, nodes: int | None = None) -> None:  # noqa: ARG001
     """Brings the node up, or mends it: then all components run as configured, and the node is Ready.
 
     Before it starts it says what it is going to install and build.

@@ -1,8 +1,7 @@
 """Charts are tested by rendering them with Helm and reading what comes out; no cluster is needed."""
 
+import functools
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,8 @@ class Rendered:
     """The documents of one render, found by kind and name."""
 
     def __init__(self, text: str) -> None:
-        self.documents: list[Document] = [document for document in yaml.safe_load_all(text) if document]
+        documents = yaml.load_all(text, yaml.CSafeLoader)
+        self.documents: list[Document] = [document for document in documents if document]
 
     def get(self, kind: str, name: str) -> Document:
         """The one document of that kind and name."""
@@ -51,13 +51,16 @@ Helm = Callable[..., subprocess.CompletedProcess[str]]
 Render = Callable[..., Rendered]
 
 
-@pytest.fixture(scope="session")
-def helm() -> Helm:
-    """Runs Helm: ``$HELM``, else the one in PATH, else the project's own."""
-    binary = os.environ.get("HELM") or shutil.which("helm") or str(binaries.helm())
+HELMS = {"helm3": binaries.helm3, "helm4": binaries.helm}
+
+
+@pytest.fixture(scope="session", params=HELMS)
+def helm(request: pytest.FixtureRequest) -> Helm:
+    """Runs Helm. Every test that uses it, or what is rendered with it, runs with the last Helm 3 and with Helm 4."""
+    binary = HELMS[request.param]()
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True, check=False)
+        return subprocess.run([binary, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
     return run
 
@@ -73,7 +76,7 @@ def dapr_source() -> Path:
 
 
 @pytest.fixture(scope="session")
-def render(helm: Helm) -> Render:
+def render_anew(helm: Helm) -> Render:
     """Renders charts/daca as it is installed; arguments are those of ``helm template``."""
 
     def run(*arguments: str | Path, chart: Path = CHART) -> Rendered:
@@ -82,6 +85,12 @@ def render(helm: Helm) -> Render:
         return Rendered(done.stdout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def render(render_anew: Render) -> Render:
+    """The same, once for each set of arguments; what is made by chance stays the same, too."""
+    return functools.cache(render_anew)
 
 
 @pytest.fixture(scope="session")

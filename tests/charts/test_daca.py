@@ -18,11 +18,19 @@ from tests.charts.conftest import CHART, ROOT
 
 SERVICES = ("chat-service", "agent-memory-service", "offline-model")
 SIDECARS = ("chat-service", "agent-memory-service")
+TEST = "conversation-test"
 KUBERNETES = VERSIONS["KUBERNETES_VERSION"].rpartition(".")[0]
 EXTERNAL = "redis.enabled=false,externalRedis.host=redis.example.com"
+# Every values file for this chart; those that end in -dapr.yaml are for Dapr's.
+FILES = sorted(
+    path
+    for folder in (CHART, ROOT / "cluster")
+    for path in folder.glob("values*.yaml")
+    if path != CHART / "values.yaml" and not path.stem.endswith(("-dapr", ".schema"))
+)
 SHIPPED = {
     "defaults": [],
-    "the bare node": ["--values", str(ROOT / "cluster" / "values-bare.yaml")],
+    **{path.name: ["--values", str(path)] for path in FILES},
     "gemini": ["--set", "model.provider=gemini"],
     "external Redis": ["--set", f"{EXTERNAL},externalRedis.tls.enabled=true,externalRedis.existingSecret.name=r"],
     "everything optional": ["--values", str(Path(__file__).with_name("everything-optional.yaml"))],
@@ -102,10 +110,10 @@ class TestEveryRender:
                     assert context["runAsUser"] > 0
 
     @pytest.mark.parametrize("arguments", SHIPPED.values(), ids=SHIPPED.keys())
-    def test_no_container_mounts_a_service_account_token(self, render, arguments):
+    def test_only_sidecars_and_the_test_get_a_service_account_token(self, render, arguments):
         rendered = render(*arguments)
         for name, pod in rendered.pods().items():
-            assert pod["spec"]["automountServiceAccountToken"] is False, name
+            assert pod["spec"]["automountServiceAccountToken"] is (name == TEST), name
             tokens = {volume["name"] for volume in pod["spec"].get("volumes", []) if "projected" in volume}
             assert tokens == ({"kube-api-access"} if name in SIDECARS else set())
             for container in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]:
@@ -158,10 +166,10 @@ class TestServices:
         version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
         for service in SERVICES:
             image = default.pods()[service]["spec"]["containers"][0]["image"]
-            assert image == f"ghcr.io/daca/{service}:{version}"
+            assert image == f"localhost/daca/{service}:{version}"
 
-    def test_the_bare_nodes_values_open_the_node_ports(self, render):
-        rendered = render("--values", ROOT / "cluster" / "values-bare.yaml")
+    def test_the_values_for_node_ports_open_them(self, render):
+        rendered = render("--values", ROOT / "cluster" / "values-nodeports.yaml")
         ports = {name: rendered.get("Service", name)["spec"]["ports"][0].get("nodePort") for name in SIDECARS}
         assert ports == {"chat-service": 30010, "agent-memory-service": 30001}
 
@@ -312,15 +320,15 @@ class TestRedis:
         pod = render("--values", ROOT / "cluster" / "values-bare.yaml").pods()["redis"]
         assert pod["spec"]["containers"][0]["image"] == f"{images.REGISTRY}/redis:{VERSIONS['DEBIAN_REDIS_VERSION']}"
 
-    def test_a_password_is_made_where_none_is_given(self, default, render):
+    def test_a_password_is_made_where_none_is_given(self, default, render_anew):
         assert re.fullmatch(r"[A-Za-z0-9]{32}", self.password(default))
-        assert self.password(render()) != self.password(default)
+        assert self.password(render_anew()) != self.password(default)
 
     def test_a_given_password_is_taken(self, render):
         assert self.password(render("--set", "redis.auth.password=pa$$ word")) == "pa$$ word"
 
-    def test_a_made_password_does_not_replace_pods(self, default, render):
-        first, second = default.pods()["redis"], render().pods()["redis"]
+    def test_a_made_password_does_not_replace_pods(self, default, render_anew):
+        first, second = default.pods()["redis"], render_anew().pods()["redis"]
         assert annotations(first) == annotations(second)
 
     def test_an_existing_secret_is_used_and_none_made(self, render):
@@ -352,21 +360,38 @@ class TestRedis:
 
 class TestHelmTest:
     def test_it_runs_without_a_sidecar(self, default):
-        pod = default.get("Pod", "conversation-test")
+        pod = default.get("Pod", TEST)
         assert annotations(pod)["dapr.io/enabled"] == "false"
         assert annotations(pod)["helm.sh/hook"] == "test"
         assert annotations(pod)["helm.sh/hook-delete-policy"] == "before-hook-creation"
         assert pod["spec"]["restartPolicy"] == "Never"
 
+    def test_its_pod_is_the_only_hook(self, default):
+        # `helm test --logs` of Helm 3 takes every test hook for a pod, and of a pod it shows one container's log.
+        hooks = [d for d in default.documents if "helm.sh/hook" in d["metadata"].get("annotations", {})]
+        assert [(hook["kind"], len(hook["spec"]["containers"])) for hook in hooks] == [("Pod", 1)]
+        assert "initContainers" not in hooks[0]["spec"]
+
     def test_it_reaches_the_services_where_they_are(self, render):
         rendered = render("--set", "chatService.service.port=80,agentMemoryService.service.port=81")
-        told = environment(rendered.get("Pod", "conversation-test"))
+        told = environment(rendered.get("Pod", TEST))
         assert told["CHAT_URL"] == "http://chat-service:80"
         assert told["MEMORY_URL"] == "http://agent-memory-service:81"
 
-    def test_its_script_is_the_file(self, default):
-        script = default.get("ConfigMap", "conversation-test-script")["data"]["conversation.py"]
-        assert script.strip() == (CHART / "files" / "conversation.py").read_text().strip()
+    def test_its_scripts_are_the_files_and_all_are_run(self, default):
+        scripts = default.get("ConfigMap", "conversation-test-script")["data"]
+        assert scripts.keys() == {"sidecars.py", "conversation.py"}
+        command = default.get("Pod", TEST)["spec"]["containers"][0]["command"][-1]
+        for name, script in scripts.items():
+            assert script.strip() == (CHART / "files" / name).read_text().strip()
+            assert f"/test/{name}" in command
+
+    def test_it_may_list_the_pods_of_its_namespace_and_nothing_else(self, default):
+        assert default.get("Pod", TEST)["spec"]["serviceAccountName"] == TEST
+        assert default.get("Role", TEST)["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+        binding = default.get("RoleBinding", TEST)
+        assert binding["roleRef"]["name"] == TEST
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": TEST, "namespace": "daca"}]
 
 
 class TestNotes:
@@ -390,7 +415,7 @@ class TestNotes:
         text = notes()
         assert "The OFFLINE model answers" in text
         assert "--reuse-values --set model.provider=gemini" in text
-        assert "helm test daca -n daca" in text
+        assert "helm test daca -n daca --logs" in text
 
     def test_they_name_the_provider_and_where_its_key_is(self, notes):
         text = notes("--set", "model.provider=gemini,model.name=gemini-flash-latest")
@@ -401,8 +426,11 @@ class TestNotes:
     def test_they_reach_the_service_as_it_is_exposed(self, notes):
         assert "kubectl port-forward -n daca service/chat-service 8010:8010" in notes()
         exposed = notes("--set", "chatService.service.type=NodePort,chatService.service.nodePort=30010")
-        assert ":30010" in exposed
+        assert "http://$NODE:30010/chat/" in exposed
         assert "port-forward" not in exposed
 
-    def test_they_warn_of_pods_without_a_sidecar(self, notes):
-        assert "READY 1/1 instead of 2/2" in notes()
+    def test_they_list_pods_without_a_sidecar_and_say_the_mend(self, notes):
+        text = notes()
+        assert "kubectl get pods -n daca -l 'app.kubernetes.io/name in (chat-service,agent-memory-service)" in text
+        assert "kubectl rollout restart deployment -n daca chat-service agent-memory-service" in text
+        assert "WITHOUT A DAPR SIDECAR" not in text  # no cluster is asked here

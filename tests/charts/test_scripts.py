@@ -1,7 +1,10 @@
 """The scripts that the charts and k8s-secrets/ carry, run with stand-ins for what they call."""
 
+import http.client
+import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +19,7 @@ from tests.charts.conftest import CHART, ROOT
 CREATE = ROOT / "k8s-secrets" / "create-model-key.sh"
 START = CHART / "charts" / "redis" / "files" / "start.sh"
 CONVERSATION = CHART / "files" / "conversation.py"
+SIDECARS = CHART / "files" / "sidecars.py"
 KEY = "AIza-not-a-real_key"
 
 
@@ -177,7 +181,7 @@ class TestConversation:
         def run(provider, handler=Chat):
             server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
             servers.append(server)
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}"
             environment = {**os.environ, "CHAT_URL": url, "MEMORY_URL": url, "MODEL_PROVIDER": provider}
             command = [sys.executable, CONVERSATION]
@@ -213,3 +217,97 @@ class TestConversation:
         assert done.stderr.startswith("FAILED: POST ")
         assert "answered 503" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+class TestSidecars:
+    @pytest.fixture
+    def sidecars(self):
+        specification = importlib.util.spec_from_file_location("sidecars", SIDECARS)
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        return module
+
+    def pod(self, name, *containers, native=(), phase="Running", asks="true", **metadata):
+        return {
+            "metadata": {
+                "name": f"{name}-1",
+                "labels": {"app.kubernetes.io/name": name},
+                "annotations": {"dapr.io/enabled": asks},
+                **metadata,
+            },
+            "spec": {
+                "containers": [{"name": name}, *({"name": other} for other in containers)],
+                "initContainers": [{"name": other} for other in native],
+            },
+            "status": {"phase": phase},
+        }
+
+    def test_pods_without_one_are_named_with_the_mend(self, sidecars):
+        pods = [self.pod("chat-service", "daprd"), self.pod("chat-service"), self.pod("agent-memory-service")]
+        with pytest.raises(sidecars.Wrong) as wrong:
+            sidecars.check(pods, "chats")
+        lines = str(wrong.value).splitlines()
+        assert lines[1:3] == ["  agent-memory-service-1", "  chat-service-1"]
+        assert lines[-1] == "  kubectl rollout restart deployment -n chats agent-memory-service chat-service"
+
+    def test_pods_that_have_one_or_need_none_are_well(self, sidecars):
+        pods = [
+            self.pod("chat-service", "daprd"),
+            self.pod("chat-service", native=["daprd"]),
+            self.pod("chat-service", deletionTimestamp="2026-11-23T17:00:00Z"),
+            self.pod("chat-service", phase="Failed"),
+            self.pod("conversation-test", asks="false"),
+            {"metadata": {"name": "redis-0"}, "spec": {"containers": [{"name": "redis"}]}},
+        ]
+        assert sidecars.check(pods, "daca") == 2
+
+    @pytest.fixture
+    def api_server(self, sidecars, tmp_path, monkeypatch):
+        """A server in the place of Kubernetes' that answers as it is told and keeps what it was asked."""
+
+        def without_tls(host, port, *, timeout, context):
+            return http.client.HTTPConnection(host, port, timeout=timeout)
+
+        (tmp_path / "token").write_text("a token")
+        monkeypatch.setattr(sidecars, "ACCOUNT", tmp_path)
+        monkeypatch.setattr(sidecars.ssl, "create_default_context", lambda **_: None)
+        monkeypatch.setattr(sidecars.http.client, "HTTPSConnection", without_tls)
+
+        class Api(BaseHTTPRequestHandler):
+            status, body = 200, {"items": []}
+            asked: ClassVar[list] = []
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                self.asked.append((self.path, self.headers["Authorization"]))
+                self.send_response(self.status)
+                self.end_headers()
+                self.wfile.write(json.dumps(self.body).encode())
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
+        yield Api
+        server.shutdown()
+        server.server_close()
+
+    def test_the_api_server_is_asked_for_the_releases_pods(self, sidecars, api_server):
+        api_server.body = {"items": [self.pod("chat-service")]}
+        assert sidecars.pods_of("chats") == api_server.body["items"]
+        query = "labelSelector=app.kubernetes.io%2Fpart-of%3Ddaca"
+        assert api_server.asked == [(f"/api/v1/namespaces/chats/pods?{query}", "Bearer a token")]
+
+    def test_what_the_api_server_refuses_is_told(self, sidecars, api_server):
+        api_server.status, api_server.body = 403, {"message": "pods is forbidden"}
+        with pytest.raises(sidecars.Wrong, match=r"answers 403.*pods is forbidden"):
+            sidecars.pods_of("chats")
+
+    def test_an_api_server_that_is_away_is_told(self, sidecars, api_server, monkeypatch):
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(port))
+        with pytest.raises(sidecars.Wrong, match=r"cannot be asked.*refused"):
+            sidecars.pods_of("chats")

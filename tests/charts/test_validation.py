@@ -54,5 +54,5 @@ def test_a_cluster_without_dapr_is_told_how_to_get_it(helm):
     done = helm("template", "daca", CHART)
     assert done.returncode != 0
     assert "this cluster has no Dapr" in done.stderr
-    assert "helm upgrade --install dapr dapr/dapr --version" in done.stderr
+    assert "helm upgrade --install dapr dapr --repo https://dapr.github.io/helm-charts/ --version" in done.stderr
     assert "--api-versions dapr.io/v1alpha1 --api-versions dapr.io/v2alpha1" in done.stderr

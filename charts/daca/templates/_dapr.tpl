@@ -44,6 +44,27 @@ dapr.io/sidecar-memory-limit: {{ . | quote }}
 {{- end }}
 {{- end }}
 
+{{/*
+Names of the release's pods that ask for a sidecar and have none, one on each line; those that are on their way out do
+not count. Without a cluster (`helm template`) there are none. Takes $.
+*/}}
+{{- define "daca.podsWithoutSidecar" -}}
+{{- $names := list -}}
+{{- range $pod := (lookup "v1" "Pod" .Release.Namespace "").items -}}
+{{- $asks := eq (dig "metadata" "annotations" "dapr.io/enabled" "" $pod) "true" -}}
+{{- $ours := eq (dig "metadata" "labels" "app.kubernetes.io/part-of" "" $pod) "daca" -}}
+{{- $stays := not (dig "metadata" "deletionTimestamp" "" $pod) -}}
+{{- $has := false -}}
+{{- range concat $pod.spec.containers ($pod.spec.initContainers | default list) -}}
+{{- $has = or $has (eq .name "daprd") -}}
+{{- end -}}
+{{- if and $asks $ours $stays (not $has) -}}
+{{- $names = append $names $pod.metadata.name -}}
+{{- end -}}
+{{- end -}}
+{{- join "\n" $names -}}
+{{- end }}
+
 {{/* Name of the secret by which a sidecar proves itself to its service. Takes $. */}}
 {{- define "daca.appTokenSecret" -}}
 {{ .Values.dapr.appToken.existingSecret.name | default "app-token" }}

@@ -108,3 +108,9 @@ def test_a_second_sigterm_does_not_wait(processes: list[Process], free_port: int
     service.send(signal.SIGTERM)
     service.process.wait(10)
     assert service.probe("/livez") == 0
+
+
+def test_ctrl_c_ends_it_at_once_and_without_an_error(processes: list[Process], free_port: int) -> None:
+    processes.append(service := Process(free_port, fault="await asyncio.sleep(60)"))
+    service.send(signal.SIGINT)
+    assert service.process.wait(10) == 0

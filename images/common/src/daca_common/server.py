@@ -6,6 +6,7 @@ refused by the routes, what is open finishes, and only then does the socket clos
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -59,4 +60,5 @@ def run(app: FastAPI, settings: ServiceSettings, drain: Drain) -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    _Server(config, drain, settings.shutdown_grace_seconds).run()
+    with contextlib.suppress(KeyboardInterrupt):  # raised by uvicorn once it has ended for Ctrl-C
+        _Server(config, drain, settings.shutdown_grace_seconds).run()

@@ -1,0 +1,133 @@
+"""What the pages say that a program can check: links, commands, values, providers."""
+
+import re
+import subprocess
+from typing import get_args
+
+import pytest
+import yaml
+from daca_common.model import PROVIDERS, ModelSettings
+
+from cluster.versions import ROOT
+
+CHART = ROOT / "charts" / "daca"
+LISTED = subprocess.run(
+    ["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard", "*.md"],
+    capture_output=True,
+    text=True,
+    check=True,
+)
+PAGES = sorted(ROOT / name for name in LISTED.stdout.split("\0") if name)
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z0-9_-]+):", MAKEFILE, re.MULTILINE))
+SETTINGS = set(re.findall(r"^([A-Z_]+) \??=", MAKEFILE, re.MULTILINE)) | {"USER"}
+
+FENCED = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FILES = (".conf", ".env", ".ini", ".io", ".json", ".md", ".py", ".rdb", ".sh", ".txt", ".yaml")
+"""How what looks like the path of a value ends where it is the name of a file or a domain."""
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def prose(page):
+    """A page without its blocks of code."""
+    return FENCED.sub("", page.read_text())
+
+
+def code(page):
+    """The pieces of code of a page: blocks, and what stands between backticks."""
+    return [block for _, _, block in FENCED.findall(page.read_text())] + SPAN.findall(prose(page))
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = []
+    for heading in re.findall(r"^#+ +(.+?) *$", prose(page), re.MULTILINE):
+        text = LINK.sub(lambda link: link[0][1 : link[0].index("]")], heading)
+        slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        found.append(f"{slug}-{count}" if (count := found.count(slug)) else slug)
+    return found
+
+
+def values():
+    """The chart's values, with those of its subchart."""
+    own = yaml.safe_load((CHART / "values.yaml").read_text())
+    own["redis"] |= yaml.safe_load((CHART / "charts" / "redis" / "values.yaml").read_text())
+    return own
+
+
+def exists(tree, path):
+    """Whether values have a key; what is below an empty object is the user's."""
+    for name in path.split("."):
+        if tree == {}:
+            return True
+        if not isinstance(tree, dict) or name not in tree:
+            return False
+        tree = tree[name]
+    return True
+
+
+def test_there_are_pages():
+    assert {"README.md", "CONTRIBUTING.md", "docs/tutorial.md"} <= {str(page.relative_to(ROOT)) for page in PAGES}
+
+
+@each_page
+def test_every_link_leads_somewhere(page):
+    broken = []
+    for target in LINK.findall(prose(page)):
+        path, _, anchor = target.partition("#")
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        if not linked.exists() or (anchor and anchor not in anchors(linked)):
+            broken.append(target)
+    assert broken == []
+
+
+@each_page
+def test_every_make_command_exists(page):
+    wrong = []
+    for piece in code(page):
+        for target, settings in re.findall(r"(?:^|[\s;&|(])make ([a-z][a-z0-9_-]*)((?: [A-Z_]+=\S*)*)", piece):
+            named = set(re.findall(r"([A-Z_]+)=", settings))
+            if target not in TARGETS or not named <= SETTINGS:
+                wrong.append(f"make {target}{settings}")
+    assert wrong == []
+
+
+@each_page
+def test_every_value_exists_in_the_chart(page):
+    tree = values()
+    named = set()
+    for piece in code(page):
+        whole = re.fullmatch(r"([a-zA-Z]+(?:\.[a-zA-Z]+)+)(?:[=:].*)?", piece)
+        named |= {whole[1]} if whole and not whole[1].endswith(FILES) else set()
+        if "dapr/dapr" not in piece:  # an install of Dapr's own chart has values of its own
+            for pairs in re.findall(r"--set(?:-string|-json)?[ =](\S+)", piece):
+                named |= {pair.partition("=")[0] for pair in pairs.split(",")}
+    ours = {path for path in named if path.partition(".")[0] in tree.keys() - {"global"}}
+    assert {path for path in ours if not exists(tree, path)} == set()
+
+
+class TestProviders:
+    """A model provider stands in four places."""
+
+    def test_settings_and_schema_take_the_same(self):
+        schema = yaml.safe_load((CHART / "values.schema.yaml").read_text())
+        assert set(get_args(ModelSettings.model_fields["model_provider"].annotation)) == set(PROVIDERS)
+        assert set(schema["properties"]["model"]["properties"]["provider"]["enum"]) == set(PROVIDERS)
+
+    def test_the_notes_of_an_installation_name_the_secret_of_those_with_a_key(self):
+        notes = (CHART / "templates" / "NOTES.txt").read_text()
+        (listed,) = re.findall(r"has \.Values\.model\.provider \(list ([^)]*)\)", notes)
+        assert re.findall(r'"(\w+)"', listed) == [name for name, provider in PROVIDERS.items() if provider.needs_key]
+
+    @pytest.mark.parametrize("name", PROVIDERS)
+    def test_the_docs_have_a_row_of_each(self, name):
+        (row,) = re.findall(rf"^\| `{name}` \|(.*)\|(.*)\|$", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE)
+        key, asks_for = (cell.strip() for cell in row)
+        assert (key != "none") == PROVIDERS[name].needs_key
+        if name != "offline":
+            assert (PROVIDERS[name].model or "`model.name`") in asks_for
