@@ -70,12 +70,12 @@ inspect: setup ## a user's session actor (host, activation, state): USER=
 check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files/conversation.py
+	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files
 	$(VENV)/bin/yamllint --strict .
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yaml
 	git ls-files -z -co --exclude-standard '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck
 	git ls-files -z -co --exclude-standard '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint --failure-threshold info
-	"$$($(RUN) -m cluster which helm)" lint --strict --quiet charts/daca
+	for helm in helm3 helm; do "$$($(RUN) -m cluster which $$helm)" lint --strict --quiet charts/daca; done
 	$(VENV)/bin/pytest -m "not e2e"
 
 .PHONY: e2e

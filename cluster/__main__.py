@@ -11,7 +11,7 @@ from cluster.chat import chat
 from cluster.down import down
 from cluster.errors import CommandError
 from cluster.inspect import inspect
-from cluster.local.run import local
+from cluster.local.command import local
 from cluster.status import status
 from cluster.up import Settings, plan, up
 

@@ -72,6 +72,8 @@ def _apt(*arguments: str) -> str:
     try:
         return run([*_APT, *arguments], env=environment)
     except CommandError:
+        if os.geteuid() != 0:
+            raise
         # On a fresh machine the package lists are missing, on an old one they name what is gone.
         run_logged([*_APT, "update"], log, env=environment)
         return run([*_APT, *arguments], env=environment)

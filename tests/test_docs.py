@@ -126,7 +126,9 @@ class TestProviders:
 
     @pytest.mark.parametrize("name", PROVIDERS)
     def test_the_docs_have_a_row_of_each(self, name):
-        (row,) = re.findall(rf"^\| `{name}` \|(.*)\|(.*)\|$", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE)
+        (row,) = re.findall(
+            rf"^\| `{name}` \|(.*)\|(.*)\|$", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE
+        )
         key, asks_for = (cell.strip() for cell in row)
         assert (key != "none") == PROVIDERS[name].needs_key
         if name != "offline":

@@ -8,6 +8,7 @@ import functools
 import platform
 import signal
 import subprocess
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ from cluster.shell import succeeds
 MARK: Final = "DACA_LOCAL_RUN"
 """The variable by which a process is known as one of a run: its name, a space, and the run's folder."""
 END_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 0.05
 REDIS: Final = "redis"
 
 
@@ -93,17 +95,36 @@ def end(left: Iterable[Leftover]) -> None:
         CommandError: one of them does not end.
     """
     left = list(left)
-    for group in ([item for item in left if item.name != REDIS], [item for item in left if item.name == REDIS]):
-        for item in group:
+    _end([item for item in left if item.name != REDIS])
+    _end([item for item in left if item.name == REDIS])
+
+
+def _end(left: list[Leftover]) -> None:
+    for ask in (psutil.Process.terminate, psutil.Process.kill):
+        for item in left:
             with suppress(psutil.NoSuchProcess):
-                item.process.terminate()
-        _, alive = psutil.wait_procs([item.process for item in group], END_SECONDS)
-        for process in alive:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        _, alive = psutil.wait_procs(alive, END_SECONDS)
-        if stuck := [str(item) for item in group if item.process in alive]:
-            raise CommandError(f"{', '.join(stuck)} of an earlier run does not end: reboot the machine")
+                ask(item.process)
+        left = _alive(left, END_SECONDS)
+    if left:
+        raise CommandError(f"left by a run that was killed, and does not end: {', '.join(map(str, left))}")
+
+
+def _alive(group: list[Leftover], seconds: float) -> list[Leftover]:
+    """Those that have not ended after so long."""
+    last = time.monotonic() + seconds
+    while group := [item for item in group if _lives(item.process)]:
+        if time.monotonic() > last:
+            break
+        time.sleep(POLL_SECONDS)
+    return group
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        # One that has ended stays in the process table until its parent, by now the system's first process, asks.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @functools.cache

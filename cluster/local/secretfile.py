@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cluster.errors import CommandError
-from cluster.local.layout import COMPONENTS, SECRETS
+from cluster.local.layout import COMPONENTS
 
 USERS: Final = COMPONENTS / "secrets.json"
 EXAMPLE: Final = COMPONENTS / "secrets.json.example"
@@ -15,7 +15,7 @@ KEYED: Final = ("gemini", "openai")
 
 
 def collect(provider: str, key: str) -> tuple[dict[str, Any], str]:
-    """What the secret store is to hold for a model provider, and where it is from, in words.
+    """What the secret store is to hold for a model provider, and where that is from, in words.
 
     ``key`` is that of the environment, which wins over the file's; empty: there is none.
 
@@ -24,7 +24,7 @@ def collect(provider: str, key: str) -> tuple[dict[str, Any], str]:
     """
     found, source = _users(), f"secrets are those of {USERS}"
     if not USERS.exists():
-        source = f"no secrets: there is no {USERS}"
+        source = f"the secret store is empty: there is no {USERS}, and the model provider {provider} needs none"
     if key and provider == "gemini":
         found, source = {**found, KEY: key}, "the model's key is GEMINI_API_KEY's"
     if provider in KEYED and found.get(KEY) in {None, "", json.loads(EXAMPLE.read_text())[KEY]}:
@@ -36,8 +36,8 @@ def collect(provider: str, key: str) -> tuple[dict[str, Any], str]:
     return found, source
 
 
-def write(secrets: dict[str, Any], path: Path = SECRETS) -> None:
-    """Makes the file that the sidecars read; nobody else may."""
+def write(secrets: dict[str, Any], path: Path) -> None:
+    """Makes the file that the sidecars read, and nobody else may."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)

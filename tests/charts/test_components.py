@@ -70,8 +70,9 @@ def test_the_run_file_starts_what_the_chart_deploys(default):
         container = default.pods()[name]["spec"]["containers"][0]
         assert app["appPort"] == container["ports"][0]["containerPort"]
         assert app["env"]["PORT"] == str(app["appPort"])
-        assert (COMPONENTS / app["appDirPath"]).is_dir()
-        assert (COMPONENTS / app["appDirPath"] / "src" / app["command"][-1] / "__main__.py").is_file()
+        # A sidecar looks for its secrets below the folder it runs in.
+        assert (COMPONENTS / app["appDirPath"] / "components").resolve() == COMPONENTS
+        assert (ROOT / "images" / name / "src" / app["command"][-1] / "__main__.py").is_file()
 
 
 def test_the_run_file_asks_for_health_as_the_chart_does(default):

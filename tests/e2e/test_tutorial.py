@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -34,10 +35,12 @@ LATEST_SECONDS = 60
 """An event that a pod took before it was killed is given to another after half a minute."""
 
 VOLATILE = {
+    r"[ ─]+": " ",
+    r" $": "",
     r"\d{4}-\d\d-\d\dT[\d:.]+Z": "<time>",
     r"\b[0-9a-f]{32}\b": "<id>",
     r"\b[0-9a-f]{16}\b": "<token>",
-    r"\b(chat-service|agent-memory-service)-[0-9a-f]+-\w{5}\b": r"\1-<pod>",
+    r"\b(chat-service|agent-memory-service)-[a-z0-9]+-[a-z0-9]{5}\b": r"\1-<pod>",
     r"\b\d{6}\b": "<now>",
     r"\d+(\.\d+){3}:\d+": "<address>",
     r"Message [1-5]": "Message <n>",
@@ -45,8 +48,6 @@ VOLATILE = {
     r'"count": \d+': '"count": <n>',
     r"UserSessionActor \d+": "UserSessionActor <n>",
     r"^\d$": "<n>",
-    r"[ ─]+": " ",
-    r" $": "",
 }
 """What differs from run to run -> what it is compared as, one rule after the other."""
 
@@ -74,25 +75,26 @@ class Shell:
     """One bash, as a reader has it open, that ends at the first command that fails."""
 
     def __init__(self):
+        self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             ["bash", "-eu"],
             cwd=ROOT,
             env={**os.environ, "COLUMNS": "120"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=self._errors,
             text=True,
             start_new_session=True,
         )
 
     def run(self, command):
-        """What a block of commands prints, errors too."""
+        """What a block of commands prints; errors are kept for the case that it fails."""
         end = f"end of block {time.monotonic_ns()}"
         self._process.stdin.write(f"{command}\nprintf '\\n%s\\n' '{end}'\n")
         self._process.stdin.flush()
         printed = []
         while (line := self._process.stdout.readline()) != f"{end}\n":
-            assert line, f"{command}\n{''.join(printed)}"
+            assert line, f"{command}\n{''.join(printed)}{self._said()}"
             printed.append(line)
         return "".join(printed)
 
@@ -100,6 +102,11 @@ class Shell:
         """Ends the shell and what it has started."""
         os.killpg(self._process.pid, signal.SIGTERM)
         self._process.communicate()
+        self._errors.close()
+
+    def _said(self):
+        self._errors.seek(0)
+        return self._errors.read()
 
 
 @pytest.fixture
@@ -145,14 +152,15 @@ def test_the_page_can_be_typed_from_top_to_bottom(cluster, shell):
         if begins := {begin for begin in left_out if block.command.startswith(begin)}:
             found |= begins
             continue
-        printed = shell.run(block.command)
+        looks = LOOKS.fullmatch(block.command)
+        printed = shell.run(f"{block.command.rstrip()} || true" if looks else block.command)
         if "kubectl rollout status" in block.command and where == "forwarded":
             shell.run(addresses)  # as the page says: a port-forward dies with its pod
         if block.shown is None:
             continue
         end = time.monotonic() + LATEST_SECONDS
-        while LOOKS.fullmatch(block.command) and not fits(printed, block.shown) and time.monotonic() < end:
-            printed = shell.run(block.command)
+        while looks and not fits(printed, block.shown) and time.monotonic() < end:
+            printed = shell.run(f"{block.command.rstrip()} || true")
         assert fits(printed, block.shown), f"{block.command}\nprinted:\n{printed}\nthe page shows:\n{block.shown}"
     assert found == left_out
     cluster.settle()
