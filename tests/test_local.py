@@ -191,6 +191,16 @@ class TestPrograms:
             assert not {"GEMINI_API_KEY", "NAMESPACE"} & seen.keys()
             assert seen["TURN_WHEN_BUSY"] == "reject"
 
+    def test_programs_reach_each_other_past_a_proxy_of_the_environment(self, monkeypatch):
+        monkeypatch.setenv("http_proxy", "http://proxy:3128")
+        monkeypatch.setenv("no_proxy", "example.com")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        for program in planned():
+            seen = program.environment()
+            assert seen["http_proxy"] == "http://proxy:3128"
+            assert seen["no_proxy"] == "example.com,localhost,127.0.0.1"
+            assert seen["NO_PROXY"] == "localhost,127.0.0.1"
+
     def test_gemini_answers_at_its_own_address_and_the_offline_model_is_not_started(self):
         started = services("gemini")
         assert started.keys() == {"chat-service", "agent-memory-service"}
@@ -344,6 +354,14 @@ class TestInTheWay:
         assert command_line.main(["local", "--model", "gpt"]) == 2
         assert "MODEL=gpt is none of offline, gemini: for others edit MODEL_PROVIDER in" in capsys.readouterr().err
 
+    def test_a_folder_of_another_user_is_named(self, machine, folder, capsys):
+        def denied(*_):
+            raise PermissionError(13, "Permission denied", f"{folder}/log/redis.log")
+
+        machine.setattr(command, "Run", denied)
+        assert command_line.main(["local"]) == 1
+        assert f"{folder}/log/redis.log is another user's: delete {folder}, or" in capsys.readouterr().err
+
     def test_a_second_run_in_one_checkout_is_told_of_the_first(self, machine, folder, capsys):
         (folder / "lock").write_text("4711\n")
         with (folder / "lock").open() as file:
@@ -417,6 +435,43 @@ class TestRedis:
             CommandError, match=r"Debian's cannot be fetched \(apt-get -q failed.*\): install Redis 6.2"
         ):
             redis.server()
+
+
+class TestDebian:
+    @pytest.fixture
+    def apt(self, monkeypatch, tmp_path):
+        """Debian's tools in the place of which a test puts a script of its own; what apt-get was asked for."""
+        (tmp_path / "bin").mkdir()
+        asked = tmp_path / "asked"
+
+        def make(script):
+            for name, body in {"apt-get": f'echo "$*" >>{asked}\n{script}', "dpkg-deb": 'touch "$3/unpacked"'}.items():
+                (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+                (tmp_path / "bin" / name).chmod(0o755)
+            return lambda: asked.read_text().splitlines()
+
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        monkeypatch.setattr(debian, "CACHE", tmp_path / "cache")
+        return make
+
+    def test_what_packages_need_and_the_machine_lacks_is_unpacked_with_them(self, apt):
+        asked = apt(
+            """case "$*" in
+            *--simulate*) echo "NOTE: only a simulation"; echo "Inst libjemalloc2 (5.3.0-1 Debian:12/stable [amd64])"
+                echo "Inst redis-tools (5:7.0.15 Debian:12/stable [amd64])"; echo "Conf redis-tools";;
+            *download*) touch some.deb;;
+            esac"""
+        )
+        debian.unpack(redis.PACKAGES, with_what_they_need=True)
+        assert asked()[-1].endswith("download redis-server redis-tools libjemalloc2")
+        assert (debian.unpacked(redis.PACKAGES) / "unpacked").exists()
+
+    def test_who_may_not_update_the_package_lists_is_told_the_first_reason(self, apt, monkeypatch):
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        asked = apt("echo 'E: Unable to locate package redis-server' >&2; exit 100")
+        with pytest.raises(CommandError, match="apt-get -q failed: E: Unable to locate package redis-server"):
+            debian.unpack(redis.PACKAGES)
+        assert len(asked()) == 1
 
 
 class TestLeftovers:

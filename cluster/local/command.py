@@ -52,7 +52,7 @@ def local(model: str) -> None:
     apps = programs.with_model(runfile.apps(), model)
     provider = programs.provider(apps)
     kept, source = secretfile.collect(provider, os.environ.get("GEMINI_API_KEY", "").strip())
-    with _only_one():
+    with _own_folder(), _only_one():
         _clear_away()
         planned = _provided(apps)
         for folder in (DATA, REMINDERS, SIDECARS):
@@ -64,6 +64,15 @@ def local(model: str) -> None:
             Run(planned, lambda: _announce(planned, provider)).go()
         finally:
             SECRETS.unlink(missing_ok=True)
+
+
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    """Names the mend where the block may not write what an earlier run has written as another user."""
+    try:
+        yield
+    except PermissionError as error:
+        raise CommandError(f"{error.filename} is another user's: delete {STATE}, or give it back with chown") from error
 
 
 @contextmanager
@@ -112,7 +121,7 @@ def _provided(apps: list[App]) -> Programs:
         say(f"first: {line}")
     if missing:
         names = ", ".join(tool.name for tool in missing)
-        say(f"first: build from Go modules: {names} (once; about 10 minutes on two cores)")
+        say(f"first: build from Go modules: {names} (once; about 6 minutes on two cores)")
         with exclusive():
             binaries.build(missing)
     server = redis.server()

@@ -16,7 +16,7 @@ CONNECT_SECONDS: Final = 0.5
 
 def taken(ports: Iterable[int]) -> dict[int, str]:
     """Those of ``ports`` that are not free, and who has them."""
-    return {port: _holder(port) for port in ports if not _free(port)}
+    return {port: _holder(port) for port in ports if any(_in_use(*address, port) for address in ADDRESSES)}
 
 
 def told(found: Mapping[int, str], uses: Mapping[int, str]) -> str:
@@ -30,22 +30,19 @@ def told(found: Mapping[int, str], uses: Mapping[int, str]) -> str:
     )
 
 
-def _free(port: int) -> bool:
-    for family, address in ADDRESSES:
+def _in_use(family: int, address: str, port: int) -> bool:
+    try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             # As servers do it: what a closed connection leaves behind is no hindrance.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    return False
+            probe.bind((address, port))
         # On macOS an address can be bound that somebody has by listening on all of them.
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.settimeout(CONNECT_SECONDS)
-            if probe.connect_ex((address, port)) == 0:
-                return False
-    return True
+            # A port that is free may be the one this probe is sent from, and then it meets itself.
+            return probe.connect_ex((address, port)) == 0 and probe.getsockname() != probe.getpeername()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
 
 
 def _holder(port: int) -> str:

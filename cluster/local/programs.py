@@ -58,7 +58,11 @@ class Program:
 
     def environment(self) -> dict[str, str]:
         """All that it finds in its environment."""
-        return {name: value for name, value in os.environ.items() if name not in OURS} | dict(self.env)
+        seen = {name: value for name, value in os.environ.items() if name not in OURS}
+        # They call each other, and a proxy of the environment has no way to this machine's loopback.
+        for name in ("no_proxy", "NO_PROXY"):
+            seen[name] = ",".join(filter(None, (seen.get(name), "localhost", LOOPBACK)))
+        return seen | dict(self.env)
 
 
 @dataclass(frozen=True)
@@ -73,18 +77,12 @@ class Service:
 
     def drained(self) -> bool:
         """Whether it has finished what was under way, after it was asked to go."""
-        try:
-            return (
-                rest.call("GET", f"http://{LOOPBACK}:{self.port}/healthz/app", timeout_seconds=ANSWER_SECONDS).status
-                == 503
-            )
-        except rest.Unreachable:
-            return False
+        return _status(f"http://{LOOPBACK}:{self.port}/healthz/app") == 503
 
 
 @dataclass(frozen=True)
 class Programs:
-    """All of them, in the order in which they start."""
+    """All that a run starts."""
 
     redis: Program
     control_plane: tuple[Program, ...]
@@ -159,9 +157,15 @@ spec:
 
 def _redis(command: tuple[str, ...], env: Mapping[str, str]) -> Program:
     # As charts/daca's: the append-only file alone, and nothing is answered before it is written.
-    settings = {"bind": LOOPBACK, "port": str(REDIS_PORT), "dir": str(DATA), "appendonly": "yes", "save": ""}
-    settings["appendfsync"] = "always"
-    settings["set-proc-title"] = "no"  # it would overwrite the environment, by which a process is known as ours
+    settings = {
+        "bind": LOOPBACK,
+        "port": str(REDIS_PORT),
+        "dir": str(DATA),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "set-proc-title": "no",  # a title overwrites the environment, by which a process is known as ours
+    }
     arguments = (word for name, value in settings.items() for word in (f"--{name}", value))
     return Program("redis", (*command, *arguments), {REDIS_PORT: "Redis"}, _redis_answers, env)
 
@@ -254,10 +258,15 @@ def _sidecar(app: App, secret: Mapping[str, str]) -> Program:
 
 
 def _answers(url: str) -> bool:
+    status = _status(url)
+    return status is not None and status < 300
+
+
+def _status(url: str) -> int | None:
     try:
-        return rest.call("GET", url, timeout_seconds=ANSWER_SECONDS).status < 300
+        return rest.call("GET", url, timeout_seconds=ANSWER_SECONDS).status
     except rest.Unreachable:
-        return False
+        return None
 
 
 def _redis_answers() -> bool:

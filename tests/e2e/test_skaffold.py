@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 from uuid import uuid4
 
 import pytest
@@ -15,6 +14,7 @@ from cluster.client import CHAT
 from cluster.content import SERVICES
 from cluster.deploy import DAPR_NAMESPACE, RELEASE
 from cluster.kube import is_ready
+from cluster.shell import run
 from cluster.target import BARE_KUBECONFIG
 from cluster.versions import ROOT
 
@@ -34,16 +34,20 @@ class Release:
         self.skaffold = skaffold
 
     def pod(self, service):
-        """The one pod of a service."""
-        pods = self.kube.ready_pods(self.namespace, f"app.kubernetes.io/name={service}")
-        return pods[0] if len(pods) == 1 else None
+        """The one pod of a service, once it is ready."""
+        (pod,) = self.wait_for(lambda: one if len(one := self.pods(service)) == 1 else None, 60)
+        return pod
+
+    def pods(self, service):
+        """The ready pods of a service."""
+        return self.kube.ready_pods(self.namespace, f"app.kubernetes.io/name={service}")
 
     def kubectl(self, *arguments):
-        return self.kube.target.kubectl(*arguments, "--namespace", self.namespace)
+        return self.kube.target.kubectl("--namespace", self.namespace, *arguments)
 
     def releases(self):
         """The Helm releases of the namespace."""
-        told = self.kube.target.helm("list", "--all", "--namespace", self.namespace, "--output", "json")
+        told = self.kube.target.helm("list", "--namespace", self.namespace, "--output", "json")
         return [release["name"] for release in json.loads(told)]
 
 
@@ -94,11 +98,11 @@ class Dev:
 def release(cluster, tmp_path_factory):
     """What `skaffold run` has brought up; it is gone afterwards, and all that was made for it."""
     folder = tmp_path_factory.mktemp("skaffold")
-    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True)
-    for name in listed.stdout.decode().rstrip("\0").split("\0"):
-        if (ROOT / name).is_file():
-            (folder / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / "checkout" / name)
+    listed = run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT)
+    for name in filter(lambda name: (ROOT / name).is_file(), listed.split("\0")):
+        copy = folder / "checkout" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy)
     (folder / "checkout" / ".venv").symlink_to(ROOT / ".venv")
     namespace = f"skaffold-{uuid4().hex[:6]}"
     skaffold = Skaffold(folder / "checkout", folder / "home", BARE_KUBECONFIG, SKAFFOLD_NAMESPACE=namespace)
@@ -134,14 +138,14 @@ def dev(release, tmp_path_factory):
 
 def test_run_brings_up_what_production_runs(dapr, release):
     for service in SERVICES:
-        for pod in release.kube.ready_pods(release.namespace, f"app.kubernetes.io/name={service}"):
+        for pod in release.pods(service):
             container = pod.spec.containers[0]
             assert re.fullmatch(rf"\S+/{service}:skaffold-[0-9a-f]{{64}}@sha256:[0-9a-f]{{64}}", container.image)
             assert container.security_context.read_only_root_filesystem
         found = release.kubectl("exec", f"deploy/{service}", "-c", service, "--", "pip", "list", "--format", "freeze")
         assert "uvicorn==" in found
         assert "watchfiles" not in found
-    assert len(release.kube.ready_pods(release.namespace, f"app.kubernetes.io/name={CHAT}")) == 2
+    assert len(release.pods(CHAT)) == 2
 
 
 def test_verify_holds_a_conversation(release):
