@@ -189,7 +189,7 @@ def test_every_party_gets_a_certificate_of_the_authority_and_is_none_itself(tmp_
 
 def test_every_base_image_has_a_dockerfile_and_a_name_in_the_nodes_registry():
     made = images.base_images()
-    assert {"pause", "busybox", "redis", "dapr"} == {image.dockerfile for image in made}
+    assert {"pause", "busybox", "redis", "python", "dapr"} == {image.dockerfile for image in made}
     for image in made:
         assert (images._DOCKERFILES / image.dockerfile / "Dockerfile").is_file()
         assert image.reference.startswith(f"{layout.REGISTRY}/")
