@@ -67,6 +67,9 @@ def _remove_dapr(kube: Kube, made: set[str]) -> None:
         return
     with step("Dapr is gone"):
         kube.target.helm("uninstall", DAPR_RELEASE, "--namespace", DAPR_NAMESPACE, "--ignore-not-found", "--wait")
+        # Claims of a StatefulSet stay, here too.
+        claims = "app=dapr-scheduler-server"
+        kube.core.delete_collection_namespaced_persistent_volume_claim(DAPR_NAMESPACE, label_selector=claims)
         if "dapr-definitions" in made:  # Helm never removes what a chart's crds/ folder brought
             for name in definitions(kube):
                 kube.extensions.delete_custom_resource_definition(name)

@@ -480,9 +480,9 @@ class TestDown:
         [
             ("release", [], ["uninstall daca", "volumes", "secrets"]),
             ("release namespace", [], ["uninstall daca", "volumes", "secrets", "namespace daca"]),
-            ("dapr", [], ["uninstall dapr"]),
-            ("dapr dapr-definitions", [], ["uninstall dapr", "components.dapr.io"]),
-            ("dapr dapr-namespace", [], ["uninstall dapr", "namespace dapr-system"]),
+            ("dapr", [], ["uninstall dapr", "volumes"]),
+            ("dapr dapr-definitions", [], ["uninstall dapr", "volumes", "components.dapr.io"]),
+            ("dapr dapr-namespace", [], ["uninstall dapr", "volumes", "namespace dapr-system"]),
             ("dapr dapr-definitions dapr-namespace", ["somebody-else"], []),
         ],
     )

@@ -1,8 +1,8 @@
 """The bare node: a real single-machine Kubernetes from upstream Go modules, for Linux machines without a Docker engine.
 
 The node lives in namespaces of its own (processes, mounts, network), as a container does, on addresses of the range
-that is reserved for benchmarks (198.18.0.0/15). ``node.py`` says what runs in it; binaries and images come from a cache
-that outlives the node.
+that is reserved for benchmarks (198.18.0.0/15). There can be up to three of its kind. ``components.py`` says what runs
+in a node, ``node.py`` how it is started; binaries and images come from a cache that outlives it.
 """
 
 from cluster.bare.images import build_image, build_images

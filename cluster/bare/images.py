@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from cluster import binaries, rest
-from cluster.bare.components import ETC, HELPER_IMAGE, PAUSE_IMAGE
-from cluster.bare.layout import HERE, REGISTRY
+from cluster.bare.components import HELPER_IMAGE, PAUSE_IMAGE
+from cluster.bare.layout import FIRST, HERE, REGISTRY
 from cluster.bare.packages import unpacked
 from cluster.cache import CACHE, exclusive
 from cluster.content import SERVICES, content_tag
@@ -264,4 +264,4 @@ def _prune(reference: str, prefix: str, kept: int) -> None:
     if newest_first[kept:]:
         succeeds(*_buildah_command(), "rmi", "--prune")
         registry = unpacked() / "usr" / "bin" / "docker-registry"
-        run([registry, "garbage-collect", "--delete-untagged", ETC / "registry.json"])
+        run([registry, "garbage-collect", "--delete-untagged", FIRST.etc / "registry.json"])

@@ -1,67 +1,130 @@
-"""What the node has of the machine outside of its namespaces: one network interface, and cgroups."""
+"""What the nodes have of the machine outside of their namespaces: network interfaces, and cgroups."""
 
+import os
+from collections.abc import Iterable
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
+from itertools import combinations
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from cluster.bare.layout import LINK_PREFIX, MACHINE_ADDRESS, NAME, NODE_ADDRESS
-from cluster.bare.processes import Process
+from cluster.bare import processes
+from cluster.bare.layout import MACHINE_ADDRESS, NODES, Node
 from cluster.shell import run, succeeds
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _UNIFIED: Final = _CGROUPS / "cgroup.controllers"
 
 
-def connect(node: Process) -> None:
-    """Joins the machine and the node's network by a pair of interfaces, unless they are joined."""
-    if not interface():
-        run(["ip", "link", "add", NAME, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid)])
-    run(["ip", "address", "replace", f"{MACHINE_ADDRESS}/{LINK_PREFIX}", "dev", NAME])
-    run(["ip", "link", "set", NAME, "up"])
-    in_node = ["nsenter", "--target", str(node.pid), "--net", "ip"]
-    run([*in_node, "address", "replace", f"{NODE_ADDRESS}/{LINK_PREFIX}", "dev", "eth0"])
-    run([*in_node, "link", "set", "eth0", "up"])
+class Place(NamedTuple):
+    """Where links end: the machine, or a node."""
+
+    name: str
+    """Of the interface that leads there, in every other place."""
+    address: IPv4Address
+    pods: IPv4Network | None
+    """The addresses that are behind it."""
+    pid: int
+    """A process in its network."""
+
+    def ip(self, *arguments: str) -> list[str]:
+        """The command line of ``ip`` in its network."""
+        return ["nsenter", "--target", str(self.pid), "--net", "ip", *arguments]
+
+    def interfaces(self) -> set[str]:
+        """The names of its network's interfaces; none where the network has ended meanwhile."""
+        try:
+            lines = Path(f"/proc/{self.pid}/net/dev").read_text().splitlines()[2:]
+        except OSError:
+            return set()
+        return {line.partition(":")[0].strip() for line in lines}
 
 
-def interface() -> bool:
-    """Whether the machine's end of the pair is there; it goes when the node's network goes."""
-    return Path(f"/sys/class/net/{NAME}").exists()
+def connect() -> None:
+    """Joins the machine and the nodes that run, each with each, where they are not joined.
+
+    Every two have a pair of interfaces of their own: nothing on the way could filter what they say, as a bridge on the
+    machine lets the machine's firewall do.
+    """
+    for one, other in combinations(_places(), 2):
+        if other.name not in one.interfaces():
+            ends = ["name", other.name, "netns", str(one.pid), "type", "veth"]
+            run(["ip", "link", "add", *ends, "peer", "name", one.name, "netns", str(other.pid)])
+        for here, there in ((one, other), (other, one)):
+            for command in route(here, there):
+                run(here.ip(*command))
 
 
-def remove_interface() -> None:
-    """Removes the pair, unless it is gone."""
-    if interface():
-        succeeds("ip", "link", "delete", NAME)
+def route(here: Place, there: Place) -> list[tuple[str, ...]]:
+    """The arguments of ``ip`` that lead what is sent ``here`` over the link to ``there``."""
+    link = ("dev", there.name)
+    commands = [
+        ("address", "replace", str(here.address), "peer", f"{there.address}/32", *link),
+        ("link", "set", there.name, "up"),
+    ]
+    if there.pods:
+        commands.append(("route", "replace", str(there.pods), "via", str(there.address), *link))
+    return commands
 
 
-def make_cgroups() -> None:
-    """Makes the cgroup that the kubelet keeps all pods below, in every hierarchy."""
+def interfaces() -> list[str]:
+    """The machine's interfaces that lead to a node; one goes when the network of its node goes."""
+    return sorted({node.name for node in NODES} & _machine().interfaces())
+
+
+def links(node: Node) -> list[Place]:
+    """The places that have an interface to ``node``."""
+    return [place for place in _places() if node.name in place.interfaces()]
+
+
+def disconnect(node: Node) -> None:
+    """Removes the links to ``node``, unless they are gone."""
+    for place in links(node):
+        succeeds(*place.ip("link", "delete", node.name))
+
+
+def make_cgroups(node: Node) -> None:
+    """Makes the cgroup that the node's kubelet keeps all its pods below, in every hierarchy.
+
+    Two kubelets below one cgroup would take each other's pods for pods that are gone.
+    """
     if _UNIFIED.exists():
         for controller in _UNIFIED.read_text().split():
             with suppress(OSError):  # not every controller can be shared; the kubelet says when it needs one
                 (_CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
-        (_CGROUPS / NAME).mkdir(exist_ok=True)
+        (_CGROUPS / node.name).mkdir(exist_ok=True)
         return
     for hierarchy in _hierarchies():
-        group = hierarchy / NAME
+        group = hierarchy / node.name
         group.mkdir(exist_ok=True)
         for setting in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, which then can't hold a process
             if (group / setting).exists():
                 (group / setting).write_text((hierarchy / setting).read_text())
 
 
-def cgroups() -> list[Path]:
-    """The node's cgroups that exist, the innermost first."""
-    tops = [_CGROUPS / NAME, *(hierarchy / NAME for hierarchy in _hierarchies())]
+def cgroups(nodes: Iterable[Node] = NODES) -> list[Path]:
+    """The cgroups of ``nodes`` that exist, the innermost first."""
+    tops = [place / node.name for node in nodes for place in (_CGROUPS, *_hierarchies())]
     groups = {group for top in tops if top.exists() for group in (top, *top.rglob("*")) if group.is_dir()}
     return sorted(groups, key=lambda group: len(group.parts), reverse=True)
 
 
-def remove_cgroups() -> None:
+def remove_cgroups(node: Node) -> None:
     """Removes the node's cgroups. Their processes have ended; the kernel may need a moment to notice."""
-    for group in cgroups():
+    for group in cgroups([node]):
         with suppress(OSError):
             group.rmdir()
+
+
+def _places() -> list[Place]:
+    """The machine, and every node that has namespaces now."""
+    found = processes.running()
+    inits = [(node, found.get(processes.init(node).full_name)) for node in NODES]
+    return [_machine(), *(Place(node.name, node.address, node.pods, init.pid) for node, init in inits if init)]
+
+
+def _machine() -> Place:
+    return Place("machine", MACHINE_ADDRESS, None, os.getpid())
 
 
 def _hierarchies() -> list[Path]:

@@ -1,8 +1,8 @@
 #!/bin/sh
-# node-init.sh STATE CATATONIT: the first process of the node's namespaces. When it ends, the kernel ends every other
+# node-init.sh STATE CATATONIT PODS: the first process of a node's namespaces. When it ends, the kernel ends every other
 # process of the node and drops all its mounts and its network.
 set -eu
-state=$1 catatonit=$2
+state=$1 catatonit=$2 pods=$3
 
 # A kubelet propagates mounts between pods and node: none of them reaches the machine. What programs write to fixed
 # places goes to the node's state.
@@ -15,6 +15,13 @@ done
 
 ip link set lo up
 echo 1 >/proc/sys/net/ipv4/ip_forward
+# A pod that is gone is not looked for on the internet. The machine, asked there, would send it back, round and round.
+ip route add unreachable "$pods"
+# Only this node knows where its pods are: on the interface that leads to the internet they go by the node's address.
+iptables -t nat -A POSTROUTING -o internet -j MASQUERADE
+# pasta sends now and then a segment that belongs to no connection for the kernel. Left alone, it would be answered with
+# a reset, which ends the connection of the pod that it was meant for.
+iptables -A INPUT -i internet -m conntrack --ctstate INVALID -j DROP
 
 # The kernel's parameters belong to the whole machine, those of the node's own network excepted. A kubelet insists on a
 # few (a kernel that panics, for one): it finds them as it wants them, in files that the kernel does not know.

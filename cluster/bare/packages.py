@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cluster import binaries, debian
-from cluster.bare.layout import NAME, RANGE, STATE
+from cluster.bare.layout import NODES, RANGE, STATE
 from cluster.cache import CACHE
 from cluster.errors import CommandError
 from cluster.shell import succeeds
@@ -185,7 +185,7 @@ def _cgroup_problem() -> str | None:
 
 def _address_problem() -> str | None:
     for interface, address in routed_ranges(Path("/proc/net/route").read_text()):
-        if interface != NAME:
+        if interface not in {node.name for node in NODES}:
             return f"the node's addresses {RANGE} are in use: {address} is behind {interface}; free them first"
     return None
 

@@ -1,12 +1,17 @@
-"""Keys and certificates: one authority, and a certificate for each party that speaks to the API server."""
+"""Keys and certificates: one authority, and a certificate for each party that speaks to the API server.
+
+Those of a node are in a folder of its own, so that nodes can come and go.
+"""
 
 import base64
 import json
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cluster.bare.layout import API_SERVER, NAME, NODE_ADDRESS, SERVICES, STATE
+from cluster.bare.layout import API_SERVER, FIRST, NAME, SERVICES, STATE, Node
 from cluster.shell import run
 
 FOLDER: Final = STATE / "pki"
@@ -17,7 +22,7 @@ _OPENSSL: Final = "[req]\ndistinguished_name = name\n[name]\n"
 _CURVE: Final = ("-pkeyopt", "ec_paramgen_curve:prime256v1")
 _API_SERVER_NAMES: Final = (
     "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,"
-    f"DNS:localhost,IP:127.0.0.1,IP:{NODE_ADDRESS},IP:{SERVICES[1]}"
+    f"DNS:localhost,IP:127.0.0.1,IP:{FIRST.address},IP:{SERVICES[1]}"
 )
 
 
@@ -31,14 +36,10 @@ class Party(NamedTuple):
     """For a server: what its clients may call it."""
 
 
-SERVERS: Final = (
+PARTIES: Final = (
     Party("kube-apiserver", "/CN=kube-apiserver", _API_SERVER_NAMES),
-    Party("kubelet-server", f"/CN={NAME}", f"DNS:{NAME},IP:{NODE_ADDRESS}"),
-)
-CLIENTS: Final = (
     Party("admin", "/O=system:masters/CN=admin"),
     Party("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client"),
-    Party("kubelet", f"/O=system:nodes/CN=system:node:{NAME}"),
     Party("kube-controller-manager", "/CN=system:kube-controller-manager"),
     Party("kube-scheduler", "/CN=system:kube-scheduler"),
     Party("kube-proxy", "/CN=system:kube-proxy"),
@@ -47,64 +48,90 @@ CLIENTS: Final = (
 )
 
 
-def certificate(name: str) -> Path:
-    """The certificate of a party."""
-    return FOLDER / f"{name}.crt"
+def node_parties(node: Node) -> tuple[Party, ...]:
+    """The parties that every node has of its own."""
+    return (
+        Party("kubelet", f"/O=system:nodes/CN=system:node:{node.name}"),
+        Party("kubelet-server", f"/CN={node.name}", f"DNS:{node.name},IP:{node.address}"),
+    )
 
 
-def key(name: str) -> Path:
+def certificate(name: str, folder: Path = FOLDER) -> Path:
+    """The certificate of a party; ``folder`` is the node's for one of :func:`node_parties`."""
+    return folder / f"{name}.crt"
+
+
+def key(name: str, folder: Path = FOLDER) -> Path:
     """The key of a party."""
-    return FOLDER / f"{name}.key"
+    return folder / f"{name}.key"
 
 
-def kubeconfig(name: str) -> Path:
-    """The kubeconfig of a client."""
-    return FOLDER / f"{name}.conf"
+def kubeconfig(name: str, folder: Path = FOLDER) -> Path:
+    """The kubeconfig of a party that is a client."""
+    return folder / f"{name}.conf"
 
 
-def make() -> None:
-    """Makes all keys, certificates and kubeconfigs, unless they are there."""
-    if FOLDER.exists():
-        return
-    FOLDER.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER.parent) as scratch:
-        folder = Path(scratch) / "pki"
-        folder.mkdir(mode=0o700)
-        _make(folder)
-        folder.rename(FOLDER)
+def make(nodes: Iterable[Node]) -> None:
+    """Makes all keys, certificates and kubeconfigs that are missing: the cluster's, and those of ``nodes``."""
+    if not FOLDER.exists():
+        with _whole(FOLDER) as folder:
+            make_authority(folder)
+            issue(folder, PARTIES, folder)
+    for node in nodes:
+        if not node.pki.exists():
+            with _whole(node.pki) as folder:
+                issue(folder, node_parties(node), FOLDER)
 
 
-def _make(folder: Path) -> None:
-    configuration = folder / "openssl.cnf"
-    configuration.write_text(_OPENSSL)
-    request: list[str | Path] = ["openssl", "req", "-x509", "-config", configuration, "-days", str(DAYS)]
-    request += ["-newkey", "ec", *_CURVE, "-noenc"]
-    authority = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,digitalSignature"]
-    _issue(request, folder / "ca", f"/CN={NAME}", authority)
-    request += ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"]
-    for party in (*SERVERS, *CLIENTS):
+def make_authority(folder: Path) -> None:
+    """Makes, in ``folder``, the authority of a cluster, and the keys that its service accounts are signed with."""
+    (folder / "openssl.cnf").write_text(_OPENSSL)
+    extensions = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,digitalSignature"]
+    _certify(folder, folder / "ca", f"/CN={NAME}", extensions)
+    run(["openssl", "genpkey", "-algorithm", "EC", *_CURVE, "-out", folder / "sa.key"])
+    run(["openssl", "pkey", "-in", folder / "sa.key", "-pubout", "-out", folder / "sa.pub"])
+
+
+def issue(folder: Path, parties: Iterable[Party], authority: Path) -> None:
+    """Makes, in ``folder``, what each party needs; ``authority`` is the folder of the authority that signs."""
+    signed: list[str | Path] = ["-CA", authority / "ca.crt", "-CAkey", authority / "ca.key"]
+    for party in parties:
         use = "serverAuth" if party.server_names else "clientAuth"
         extensions = ["basicConstraints=CA:FALSE", "keyUsage=digitalSignature", f"extendedKeyUsage={use}"]
         if party.server_names:
             extensions.append(f"subjectAltName={party.server_names}")
-        _issue(request, folder / party.name, party.subject, extensions)
-    run(["openssl", "genpkey", "-algorithm", "EC", *_CURVE, "-out", folder / "sa.key"])
-    run(["openssl", "pkey", "-in", folder / "sa.key", "-pubout", "-out", folder / "sa.pub"])
-    for party in CLIENTS:
-        (folder / f"{party.name}.conf").write_text(_kubeconfig(folder, party.name))
+        _certify(authority, folder / party.name, party.subject, extensions, *signed)
+        if not party.server_names:
+            (folder / f"{party.name}.conf").write_text(_kubeconfig(folder, party.name, authority))
 
 
-def _issue(request: list[str | Path], stem: Path, subject: str, extensions: list[str]) -> None:
-    added = [part for extension in extensions for part in ("-addext", extension)]
-    run([*request, "-subj", subject, *added, "-keyout", f"{stem}.key", "-out", f"{stem}.crt"])
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to be filled, which becomes ``folder`` when the block is done: it is never there half."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        filled = Path(scratch) / folder.name
+        filled.mkdir(mode=0o700)
+        yield filled
+        filled.rename(folder)
 
 
-def _kubeconfig(folder: Path, name: str) -> str:
-    def data(file: str) -> str:
-        return base64.b64encode((folder / file).read_bytes()).decode()
+def _certify(authority: Path, stem: Path, subject: str, extensions: list[str], *signed: str | Path) -> None:
+    request: list[str | Path] = ["openssl", "req", "-x509", "-config", authority / "openssl.cnf", "-days", str(DAYS)]
+    request += ["-newkey", "ec", *_CURVE, "-noenc", *signed, "-subj", subject]
+    request += [part for extension in extensions for part in ("-addext", extension)]
+    run([*request, "-keyout", f"{stem}.key", "-out", f"{stem}.crt"])
 
-    cluster = {"server": API_SERVER, "certificate-authority-data": data("ca.crt")}
-    user = {"client-certificate-data": data(f"{name}.crt"), "client-key-data": data(f"{name}.key")}
+
+def _kubeconfig(folder: Path, name: str, authority: Path) -> str:
+    def data(file: Path) -> str:
+        return base64.b64encode(file.read_bytes()).decode()
+
+    cluster = {"server": API_SERVER, "certificate-authority-data": data(certificate("ca", authority))}
+    user = {
+        "client-certificate-data": data(certificate(name, folder)),
+        "client-key-data": data(key(name, folder)),
+    }
     content = {
         "apiVersion": "v1",
         "kind": "Config",

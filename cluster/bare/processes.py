@@ -1,4 +1,4 @@
-"""The node's processes. The process table is the only record of what runs: each carries its name in its environment."""
+"""The nodes' processes. The process table is the only record of what runs: each carries its name in its environment."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cluster.bare.layout import HERE, STATE
+from cluster.bare.layout import HERE, PODS, Node
 from cluster.bare.packages import unpacked
 from cluster.errors import CommandError
 from cluster.logs import show_end
@@ -28,22 +28,30 @@ _NAMESPACES: Final = ("--mount", "--net", "--ipc", "--pid")
 
 @dataclass(frozen=True)
 class Component:
-    """A program that runs inside the node."""
+    """A program that runs inside a node."""
 
+    node: Node
     name: str
     command: tuple[str, ...]
     """The program's full path, then its arguments."""
     files: tuple[Path, ...] = ()
     """What it reads when it starts: when one of them changes, it must start again."""
     health: str = ""
-    """What answers when it works: a URL, or ``unix:`` and a socket's path inside the node."""
+    """What answers when it works: a URL, or ``unix:`` and where the node has the socket of a container runtime."""
+    needed: bool = False
+    """The other components need it when they start: only what is needed starts before it works."""
     outside: bool = False
     """It runs on the machine, and has the node's network at hand as the file :data:`NETWORK`."""
 
     @property
+    def full_name(self) -> str:
+        """Its name among the components of all nodes."""
+        return f"{self.node.name}/{self.name}"
+
+    @property
     def log(self) -> Path:
         """Where its output goes."""
-        return STATE / "log" / f"{self.name}.log"
+        return self.node.state / "log" / f"{self.name}.log"
 
     @property
     def recipe(self) -> str:
@@ -58,18 +66,19 @@ class Process(NamedTuple):
     """A component that runs."""
 
     name: str
+    """The component's full name."""
     pid: int
     recipe: str
     """That of the component as it was when this was started."""
 
 
-def init() -> Component:
-    """The first process of the node's namespaces: it adopts and buries orphans, and everything ends with it."""
-    return Component("init", (str(unpacked() / "usr" / "bin" / "catatonit"), "-P"), (HERE / "node-init.sh",))
+def init(node: Node) -> Component:
+    """The first process of a node's namespaces: it adopts and buries orphans, and everything ends with it."""
+    return Component(node, "init", (str(unpacked() / "usr" / "bin" / "catatonit"), "-P"), (HERE / "node-init.sh",))
 
 
 def running() -> dict[str, Process]:
-    """What runs, by component name."""
+    """What runs, by the component's full name."""
     found = {}
     for pid, mark in _marked():
         name, recipe, program = mark.split(" ", 2)
@@ -81,26 +90,26 @@ def running() -> dict[str, Process]:
     return found
 
 
-def strays() -> list[int]:
-    """Every process that belongs to the node, by process id; of containers only their shims."""
-    return [pid for pid, _ in _marked()]
+def strays(node: Node | None = None) -> list[int]:
+    """Every process that belongs to ``node``, or to any, by process id; of containers only their shims."""
+    return [pid for pid, mark in _marked() if node is None or mark.startswith(f"{node.name}/")]
 
 
-def start_init() -> Process:
+def start_init(node: Node) -> Process:
     """Starts the node's namespaces; their network is empty."""
-    component = init()
+    component = init(node)
     catatonit, *_ = component.command
-    script = ["sh", str(HERE / "node-init.sh"), str(STATE), catatonit]
+    script = ["sh", str(HERE / "node-init.sh"), str(node.state), catatonit, str(PODS)]
     _launch(component, ["unshare", *_NAMESPACES, "--fork", "--mount-proc", "--propagation", "slave", *script])
     return _started(component)
 
 
-def start(component: Component, node: Process) -> None:
-    """Starts ``component``; ``node`` is the init process."""
+def start(component: Component, init: Process) -> None:
+    """Starts ``component``; ``init`` is that of its node."""
     if component.outside:
-        where = ["unshare", "--mount", "--", "sh", str(HERE / "node-internet.sh"), str(node.pid)]
+        where = ["unshare", "--mount", "--", "sh", str(HERE / "node-internet.sh"), str(init.pid)]
     else:
-        where = ["nsenter", "--target", str(node.pid), *_NAMESPACES, "--", "setsid", "--fork"]
+        where = ["nsenter", "--target", str(init.pid), *_NAMESPACES, "--", "setsid", "--fork"]
     _launch(component, [*where, *component.command])
     _started(component)
 
@@ -122,7 +131,7 @@ def kill(pids: Sequence[int]) -> None:
         _signal(pid, signal.SIGKILL)
     for pid in pids:
         if not _gone(pid, STOP_SECONDS):
-            raise CommandError(f"process {pid} of the node does not end, the kernel holds it: reboot the machine")
+            raise CommandError(f"process {pid} of the bare node does not end, the kernel holds it: reboot the machine")
 
 
 def _launch(component: Component, command: list[str]) -> None:
@@ -133,7 +142,7 @@ def _launch(component: Component, command: list[str]) -> None:
         # The child of setsid belongs to nobody here: it outlives this command, and nobody has to wait for it.
         subprocess.run(
             ["setsid", "--fork", *command],
-            env={"PATH": path, _MARK: f"{component.name} {component.recipe} {program}"},
+            env={"PATH": path, _MARK: f"{component.full_name} {component.recipe} {program}"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -145,11 +154,11 @@ def _launch(component: Component, command: list[str]) -> None:
 def _started(component: Component) -> Process:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
-        if process := running().get(component.name):
+        if process := running().get(component.full_name):
             return process
         time.sleep(POLL_SECONDS)
     show_end(component.log)
-    raise CommandError(f"{component.name} of the bare node does not start; all it said is in {component.log}")
+    raise CommandError(f"{component.full_name} does not start; all it said is in {component.log}")
 
 
 def _marked() -> Iterator[tuple[int, str]]:

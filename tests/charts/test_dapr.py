@@ -80,13 +80,14 @@ def test_every_control_plane_container_has_requests_and_seccomp(render_dapr, fil
             assert container["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
 
 
-def test_development_needs_no_disk(render_dapr):
+@pytest.mark.parametrize("file", [DEVELOPMENT, HA], ids=lambda file: file.stem)
+def test_schedulers_that_are_made_anew_have_their_data_and_placement_needs_none(render_dapr, file):
     claims = [
         name
         for name in ("dapr-placement-server", "dapr-scheduler-server")
-        if "volumeClaimTemplates" in render_dapr(DEVELOPMENT).get("StatefulSet", name)["spec"]
+        if "volumeClaimTemplates" in render_dapr(file).get("StatefulSet", name)["spec"]
     ]
-    assert claims == []
+    assert claims == ["dapr-scheduler-server"]
 
 
 def test_ha_has_three_of_everything(render_dapr):

@@ -10,6 +10,8 @@ import pytest
 from support.skaffold import Skaffold
 
 from cluster import rest
+from cluster.bare.images import KEPT_TAGS
+from cluster.bare.layout import REGISTRY
 from cluster.client import CHAT
 from cluster.content import SERVICES
 from cluster.deploy import DAPR_NAMESPACE, RELEASE
@@ -183,6 +185,12 @@ def test_a_pod_that_the_chart_replaces_has_what_was_synced(dev):
     dev.release.wait_for(lambda: "Do access" in dev.welcome(), 60)
     assert dev.release.pod(CHAT).metadata.uid != pod.metadata.uid
     assert dev.said().count("Starting build") == 1
+
+
+def test_the_nodes_registry_keeps_few_of_these_images(dev):
+    for service in SERVICES:
+        tags = rest.call("GET", f"http://{REGISTRY}/v2/{service}/tags/list").json()["tags"]
+        assert 2 <= len([tag for tag in tags if tag.startswith("skaffold-")]) <= KEPT_TAGS
 
 
 def test_ctrl_c_uninstalls_the_bundle_and_leaves_dapr(dapr, dev):

@@ -31,7 +31,7 @@ NOT_RUN = {
 }
 LOOKS = re.compile(r"(curl -sS (--retry \d+ --retry-connrefused )?\$\w+/|actor GetConversationHistory)[^\n]*\n")
 """A block that changes nothing. What it shows may come a moment later, so it may be looked at again."""
-LATEST_SECONDS = 60
+LATEST_SECONDS = 90
 """An event that a pod took before it was killed is given to another after half a minute."""
 
 VOLATILE = {

@@ -18,6 +18,7 @@ from dapr.actor.runtime.context import ActorRuntimeContext
 from dapr.clients.base import DaprActorClientBase
 from dapr.ext.fastapi import DaprActor
 from dapr.serializers import Serializer
+from dapr.serializers.util import convert_to_dapr_duration
 
 from chat_service.actor import UserSessionActor
 from chat_service.session import SessionHost
@@ -28,13 +29,19 @@ _log = logging.getLogger(__name__)
 
 
 class JsonSerializer(Serializer):
-    """JSON as it is: nothing in a text is taken for a date or a duration."""
+    """JSON as it is: nothing in a text is taken for a date or a duration. Durations of the SDK go out as Dapr's."""
 
     def serialize(self, obj: object, custom_hook: object = None) -> bytes:  # noqa: ARG002 - the SDK's signature
-        return orjson.dumps(obj)
+        return orjson.dumps(obj, default=_duration)
 
     def deserialize(self, data: bytes, data_type: object = object, custom_hook: object = None) -> Any:  # noqa: ARG002
         return orjson.loads(data) if data else {}
+
+
+def _duration(value: object) -> str:
+    if isinstance(value, timedelta):
+        return convert_to_dapr_duration(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 class ActorClient(DaprActorClientBase):
