@@ -308,6 +308,51 @@ def test_status_tells_of_every_component_of_every_node(monkeypatch, tmp_path, co
     assert not any(component.running for component in told)
 
 
+@pytest.fixture
+def lives(monkeypatch):
+    """What giving nodes their namespaces does, and for the table of processes, by full name, what a test puts there."""
+    table, done = {}, []
+
+    def kill(pids):
+        done.extend(f"kill {pid}" for pid in pids)
+        for name in [name for name, process in table.items() if process.pid in pids]:
+            del table[name]
+
+    monkeypatch.setattr(processes, "running", lambda: table)
+    monkeypatch.setattr(processes, "kill", kill)
+    monkeypatch.setattr(processes, "start_init", lambda one: done.append(f"start {one.name}"))
+    monkeypatch.setattr(node, "_end", lambda one: done.append(f"end {one.name}"))
+    monkeypatch.setattr(machine, "make_cgroups", lambda _: None)
+    monkeypatch.setattr(machine, "connect", lambda: done.append("connect"))
+    return table, done
+
+
+def test_a_node_that_lives_is_left_alone_and_one_that_does_not_starts_from_nothing(lives):
+    table, done = lives
+    init = processes.init(FIRST)
+    table[init.full_name] = processes.Process(init.full_name, 7, init.recipe)
+    born = node._live([FIRST, SECOND])
+    assert done == ["end daca-bare-2", "start daca-bare-2", "connect"]
+    assert set(born) == {SECOND}
+
+
+def test_a_node_whose_namespaces_are_made_differently_now_gets_new_ones(lives):
+    table, done = lives
+    init = processes.init(FIRST)
+    table[init.full_name] = processes.Process(init.full_name, 7, "another")
+    assert set(node._live([FIRST])) == {FIRST}
+    assert done == ["end daca-bare", "start daca-bare", "connect"]
+
+
+def test_a_process_of_a_component_that_there_is_no_more_is_ended(lives):
+    table, done = lives
+    init = processes.init(FIRST)
+    table[init.full_name] = processes.Process(init.full_name, 7, init.recipe)
+    table["daca-bare/flannel"] = processes.Process("daca-bare/flannel", 8, "abc")
+    assert node._live([FIRST]) == {}
+    assert done == ["kill 8", "connect"]
+
+
 def test_a_node_that_has_left_is_forgotten_before_its_folder_goes(monkeypatch, tmp_path):
     monkeypatch.setattr(layout, "STATE", tmp_path)
     SECOND.etc.mkdir(parents=True)

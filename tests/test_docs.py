@@ -8,6 +8,7 @@ import pytest
 import yaml
 from daca_common.model import PROVIDERS, ModelSettings
 
+from cluster.local import secretfile
 from cluster.versions import ROOT
 
 CHART = ROOT / "charts" / "daca"
@@ -21,6 +22,8 @@ PAGES = sorted(ROOT / name for name in LISTED.stdout.split("\0") if name)
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z0-9_-]+):", MAKEFILE, re.MULTILINE))
 SETTINGS = set(re.findall(r"^([A-Z_]+) \??=", MAKEFILE, re.MULTILINE)) | {"USER"}
+
+WITH_KEY = {name for name, provider in PROVIDERS.items() if provider.needs_key}
 
 FENCED = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
@@ -112,7 +115,7 @@ def test_every_value_exists_in_the_chart(page):
 
 
 class TestProviders:
-    """A model provider stands in four places."""
+    """A model provider stands in several places."""
 
     def test_settings_and_schema_take_the_same(self):
         schema = yaml.safe_load((CHART / "values.schema.yaml").read_text())
@@ -122,7 +125,10 @@ class TestProviders:
     def test_the_notes_of_an_installation_name_the_secret_of_those_with_a_key(self):
         notes = (CHART / "templates" / "NOTES.txt").read_text()
         (listed,) = re.findall(r"has \.Values\.model\.provider \(list ([^)]*)\)", notes)
-        assert re.findall(r'"(\w+)"', listed) == [name for name, provider in PROVIDERS.items() if provider.needs_key]
+        assert set(re.findall(r'"(\w+)"', listed)) == WITH_KEY
+
+    def test_a_run_without_kubernetes_asks_for_the_key_of_those_that_want_one(self):
+        assert set(secretfile.KEYED) == WITH_KEY
 
     @pytest.mark.parametrize("name", PROVIDERS)
     def test_the_docs_have_a_row_of_each(self, name):

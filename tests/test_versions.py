@@ -10,6 +10,18 @@ from cluster.versions import ROOT, VERSIONS
 
 PACKAGES = sorted(path.parent for path in (ROOT / "images").glob("*/pyproject.toml"))
 TOOLS = ROOT / "cluster" / "tools"
+MODULES = [
+    ("kubernetes", "k8s.io/kubernetes", "KUBERNETES_VERSION"),
+    ("etcd", "go.etcd.io/etcd/server/v3", "ETCD_VERSION"),
+    ("coredns", "github.com/coredns/coredns", "COREDNS_VERSION"),
+    ("dapr-control-plane", "github.com/dapr/dapr", "DAPR_VERSION"),
+    ("daprd", "github.com/dapr/dapr", "DAPR_SIDECAR_VERSION"),
+    ("helm3", "helm.sh/helm/v3", "HELM3_VERSION"),
+    ("kind", "sigs.k8s.io/kind", "KIND_VERSION"),
+    ("skaffold", "github.com/GoogleContainerTools/skaffold/v2", "SKAFFOLD_VERSION"),
+    ("local-path-provisioner", "github.com/rancher/local-path-provisioner", "LOCAL_PATH_PROVISIONER_VERSION"),
+]
+"""Folder below cluster/tools, the upstream module that it builds, and the name of its version."""
 
 
 def project(folder):
@@ -22,22 +34,13 @@ def required(tool, module):
     return found[1]
 
 
-@pytest.mark.parametrize(
-    ("tool", "module", "name"),
-    [
-        ("kubernetes", "k8s.io/kubernetes", "KUBERNETES_VERSION"),
-        ("etcd", "go.etcd.io/etcd/server/v3", "ETCD_VERSION"),
-        ("coredns", "github.com/coredns/coredns", "COREDNS_VERSION"),
-        ("dapr-control-plane", "github.com/dapr/dapr", "DAPR_VERSION"),
-        ("daprd", "github.com/dapr/dapr", "DAPR_SIDECAR_VERSION"),
-        ("helm3", "helm.sh/helm/v3", "HELM3_VERSION"),
-        ("kind", "sigs.k8s.io/kind", "KIND_VERSION"),
-        ("skaffold", "github.com/GoogleContainerTools/skaffold/v2", "SKAFFOLD_VERSION"),
-        ("local-path-provisioner", "github.com/rancher/local-path-provisioner", "LOCAL_PATH_PROVISIONER_VERSION"),
-    ],
-)
+@pytest.mark.parametrize(("tool", "module", "name"), MODULES)
 def test_tools_are_built_in_the_versions_that_are_named(tool, module, name):
     assert required(tool, module) == VERSIONS[name]
+
+
+def test_no_tool_is_built_in_a_version_that_is_not_named():
+    assert {module.parent.name for module in TOOLS.glob("*/go.mod")} == {tool for tool, _, _ in MODULES}
 
 
 def test_the_sidecar_is_of_the_control_planes_minor_release():

@@ -246,6 +246,11 @@ class TestSidecars:
         assert same["checksum/dapr"] == before["checksum/dapr"] != other["checksum/dapr"]
         assert rotated["checksum/redis-auth"] != before["checksum/redis-auth"]
 
+    def test_a_change_of_any_dapr_resource_replaces_the_pods(self):
+        (listed,) = re.findall(r"range list (.*) -}}", (CHART / "templates" / "_dapr.tpl").read_text())
+        resources = {path.stem for path in (CHART / "templates" / "dapr").glob("*.yaml")}
+        assert set(re.findall(r'"(\w+)"', listed)) == resources - {"app-token"}  # which is made once
+
     def test_limits_image_and_memory_come_from_values(self, render):
         told = annotations(
             render(
