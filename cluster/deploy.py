@@ -187,7 +187,10 @@ def _upgrade(kube: Kube, release: str, namespace: str, arguments: Sequence[str |
         kube.target.helm("uninstall", release, "--namespace", namespace)
     elif status.startswith("pending-"):
         kube.target.helm("rollback", release, "--namespace", namespace)
-    kube.target.helm(*_upgrade_arguments(release, namespace, arguments))
+    # Helm 4 leaves what somebody has changed by hand (`kubectl scale`) and stops, unless it is told to take it back.
+    version = kube.target.helm("version", "--template", "{{.Version}}")
+    force = [] if version.startswith("v3.") else ["--server-side=true", "--force-conflicts"]
+    kube.target.helm(*_upgrade_arguments(release, namespace, arguments), *force)
 
 
 def _release_status(kube: Kube, release: str, namespace: str) -> str:

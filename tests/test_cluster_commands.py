@@ -400,9 +400,11 @@ class TestDeploy:
     @pytest.fixture
     def helm(self, monkeypatch):
         calls = []
-        told = SimpleNamespace(calls=calls, status="")
+        told = SimpleNamespace(calls=calls, status="", version="v4.3.1")
 
         def run(_, *arguments, **__):
+            if arguments[0] == "version":
+                return told.version
             if arguments[0] != "status":
                 calls.append([str(part) for part in arguments])
             elif not told.status:
@@ -420,6 +422,13 @@ class TestDeploy:
         assert "chatService.image.tag=dev-1" in upgrade
         assert "model.provider=offline" in upgrade
         assert kube.made_by_up("daca") == {"namespace", "release"}
+
+    @pytest.mark.parametrize(("version", "says_so"), [("v4.3.1", True), ("v3.21.4", False)])
+    def test_what_was_changed_by_hand_is_taken_back_which_helm_4_has_to_be_told(self, helm, version, says_so):
+        helm.version = version
+        deploy.daca(FakeKube(namespaces=[_namespace("daca", "namespace")]), {}, [], {})
+        (upgrade,) = [call for call in helm.calls if call[0] == "upgrade"]
+        assert ("--force-conflicts" in upgrade) is says_so
 
     def test_a_release_of_somebody_else_is_left_alone(self, helm):
         helm.status = "deployed"

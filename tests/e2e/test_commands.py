@@ -39,6 +39,9 @@ def test_every_make_command_of_the_readme_is_tried_somewhere():
     assert all((ROOT / "tests" / file).is_file() for file in elsewhere.values())
 
 
+ON_KIND = "kind, by `make up`"
+
+
 def addresses(name):
     """The line that sets ``CHAT`` and ``MEMORY`` as the README's table says."""
     found = re.search(rf"^\| {name} \| (\S+) \| (\S+) \|$", README, re.MULTILINE)
@@ -48,9 +51,9 @@ def addresses(name):
 def test_the_curl_lines_hold_the_tutorials_conversation(cluster):
     (lines,) = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "curl" in block]
     first_line, calls = lines.split("\n", 1)
-    assert first_line.partition("  #")[0] == addresses("kind")
+    assert first_line.partition("  #")[0] == addresses(ON_KIND)
     calls = calls.replace("curl ", "curl --no-progress-meter --fail-with-body --write-out '\\n' ")
-    known = {"bare": addresses("bare node"), "kind": addresses("kind")}
+    known = {"bare": addresses("bare node"), "kind": addresses(ON_KIND)}
     forwarded = f"CHAT={cluster.reach.url(CHAT)} MEMORY={cluster.reach.url(MEMORY)}"
     here = known.get(cluster.kube.target.cluster, forwarded)
     initialised, first, second = run(f"{here}\n{calls}").strip().split("\n")
