@@ -1,6 +1,7 @@
 """The cluster of the end-to-end tests: the one that `make up` made. A failure leaves evidence in .evidence/."""
 
 import json
+import os
 import time
 from contextlib import closing, contextmanager
 from uuid import uuid4
@@ -19,6 +20,10 @@ from cluster.kube import Kube, is_ready, wait_until
 from cluster.target import recorded
 
 ROLLOUT_SECONDS = 180
+
+# Tests type `make` as a user does, also when make has started them: then it would say more than it says to a user.
+for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(variable, None)
 
 
 class Cluster:

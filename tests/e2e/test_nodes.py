@@ -33,11 +33,13 @@ DRAIN = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=150s")
 def two_nodes(cluster):
     """The cluster with two nodes; afterwards with as many as before, all its pods ready."""
     before = len(members(cluster))
-    make_up(cluster, 2)
-    yield cluster
-    if len(members(cluster)) != before:
-        make_up(cluster, before)
-    settled(cluster)
+    try:
+        make_up(cluster, 2)
+        yield cluster
+    finally:
+        if len(members(cluster)) != before:
+            make_up(cluster, before)
+        settled(cluster)
 
 
 def test_pods_spread_over_a_node_that_joins(two_nodes):

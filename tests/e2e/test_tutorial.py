@@ -35,7 +35,7 @@ LATEST_SECONDS = 90
 
 VOLATILE = {
     r"[ ─]+": " ",
-    r" $": "",
+    r"[ \r]+$": "",
     r"\d{4}-\d\d-\d\dT[\d:.]+Z": "<time>",
     r"\b[0-9a-f]{32}\b": "<id>",
     r"\b[0-9a-f]{16}\b": "<token>",
