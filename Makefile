@@ -66,6 +66,9 @@ chat: setup ## talk to it in the terminal: USER=
 inspect: setup ## a user's session actor (host, activation, state): USER=
 	@$(RUN) -m cluster inspect
 
+# Tools that tests use are built before them: that may take longer than a test may.
+built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
+
 .PHONY: check
 check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/ruff check .
@@ -76,10 +79,12 @@ check: setup ## lint, types, unit and chart tests; needs no cluster
 	git ls-files -z -co --exclude-standard '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck
 	git ls-files -z -co --exclude-standard '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint --failure-threshold info
 	for helm in helm3 helm; do "$$($(RUN) -m cluster which $$helm)" lint --strict --quiet charts/daca; done
+	$(call built,kind skaffold)
 	$(VENV)/bin/pytest -m "not e2e"
 
 .PHONY: e2e
 e2e: setup ## the tests that need the cluster of `make up`
+	$(call built,daprd placement skaffold)
 	$(VENV)/bin/pytest -m e2e
 
 .NOTPARALLEL:

@@ -21,6 +21,8 @@ WHICH: Final = {
     "kind": binaries.kind,
     "skaffold": binaries.skaffold,
     "kubectl": binaries.kubectl,
+    "daprd": binaries.daprd,
+    "placement": binaries.placement,
     "dapr-chart": binaries.dapr_chart,
 }
 

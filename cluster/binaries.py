@@ -170,6 +170,18 @@ def skaffold() -> Path:
     return SKAFFOLD.folder / "skaffold"
 
 
+def daprd() -> Path:
+    """Dapr's sidecar; built when the cache does not have it."""
+    build([DAPRD])
+    return DAPRD.folder / "daprd"
+
+
+def placement() -> Path:
+    """Dapr's placement, which has the scheduler beside it; built when the cache does not have them."""
+    build([DAPR_CONTROL_PLANE])
+    return DAPR_CONTROL_PLANE.folder / "placement"
+
+
 def dapr_chart() -> Path:
     """The official Dapr chart: a folder of the Go module that the control plane is built from."""
     chart = CACHE / "charts" / f"dapr-{VERSIONS['DAPR_VERSION']}"
