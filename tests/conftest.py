@@ -10,7 +10,7 @@ import pytest
 import urllib3
 from kubernetes.client import ApiException
 
-from cluster import evidence, rest
+from cluster import evidence, placement, rest
 from cluster.client import CHAT, MEMORY, Client
 from cluster.dapr import INJECTED, Sidecar
 from cluster.deploy import CHART, RELEASE
@@ -121,13 +121,26 @@ class Cluster:
         return json.loads(self.helm("status", RELEASE, "--output", "json"))["version"]
 
     def settle(self):
-        """Returns once the pods of the namespace are all ready and none of an earlier rollout is left."""
+        """Returns once all pods of the namespace are ready, none of an old rollout is left, and placement knows them.
+
+        After placement itself has moved, a sidecar may need 20 s to find it, and has an old table until then.
+        """
 
         def settled():
             pods = [pod for pod in self.kube.pods(self.namespace) if pod.status.phase != "Succeeded"]
-            return all(is_ready(pod) for pod in pods)
+            return all(is_ready(pod) for pod in pods) and self._placed() == {
+                pod.status.pod_ip for pod in self.pods(CHAT)
+            }
 
         assert wait_until(settled, ROLLOUT_SECONDS), [pod.metadata.name for pod in self.kube.pods(self.namespace)]
+
+    def _placed(self):
+        """The addresses of the actors' hosts, as placement has them."""
+        try:
+            hosts = placement.hosts(self.kube)
+        except CommandError:  # no leader yet
+            return set()
+        return {host["name"].rpartition(":")[0] for host in hosts if host.get("entities")}
 
     def wait_for(self, reached, timeout_seconds=30):
         """Asks until ``reached`` gives something true, and returns that."""

@@ -40,6 +40,7 @@ def two_nodes(cluster):
         if len(members(cluster)) != before:
             make_up(cluster, before)
         settled(cluster)
+    cluster.settle()
 
 
 def test_pods_spread_over_a_node_that_joins(two_nodes):
