@@ -22,7 +22,7 @@ PACKAGES := common chat-service agent-memory-service offline-model
 SERVICES := chat-service agent-memory-service offline-model
 # A lock file names no package index: uv.lock does, so the pins with their hashes are requirements files.
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-annotate --custom-compile-command 'make lock' $(PACKAGES:%=--no-emit-package %) --no-emit-package daca-common
+	--no-annotate --custom-compile-command 'make lock' $(PACKAGES:%=--no-emit-package %) --no-emit-package daca-common --no-emit-package daca-load-tests
 
 $(VENV)/.ready: requirements.txt versions.env $(PACKAGES:%=images/%/pyproject.toml)
 	@bash cluster/venv.sh "$(PYTHON)" "$(VENV)" "$(UV_VERSION)"
@@ -35,6 +35,7 @@ lock: setup ## pin every dependency again, with hashes
 	$(COMPILE) pyproject.toml --group dev --upgrade -o requirements.txt
 	for service in $(SERVICES); do \
 	  $(COMPILE) images/$$service/pyproject.toml -c requirements.txt -o images/$$service/requirements.txt; done
+	$(COMPILE) load-tests/pyproject.toml -c requirements.txt -o load-tests/requirements.txt
 	$(COMPILE) --group reload -c requirements.txt --upgrade -o images/requirements-dev.txt
 
 .PHONY: help
@@ -73,7 +74,7 @@ built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files
+	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files load-tests/locustfile.py load-tests/actor_load
 	$(VENV)/bin/yamllint --strict .
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yaml
 	git ls-files -z -co --exclude-standard '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck

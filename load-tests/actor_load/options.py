@@ -1,0 +1,167 @@
+"""The options of the load tests, beside Locust's own: on the command line, in the environment, and in the web UI."""
+
+import os
+from typing import Annotated, Any, Final, Literal, Self
+
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from actor_load.errors import LoadError
+
+SHAPES: Final = ("constant", "ramp", "spike", "soak", "steps")
+SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring")
+DEFAULT_RUN_SECONDS: Final = 300
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _range(text: str) -> str:
+    low, _, high = text.partition("-")
+    try:
+        if 0 <= float(low) <= float(high or low):
+            return text
+    except ValueError:
+        pass
+    raise ValueError("must be a number or a range, as 3 or 1-3")
+
+
+Range = Annotated[str, AfterValidator(_range)]
+
+
+def bounds(text: str) -> tuple[float, float]:
+    """The two ends of a range: ``"1-3"`` -> ``(1.0, 3.0)``, ``"3"`` -> ``(3.0, 3.0)``."""
+    low, _, high = text.partition("-")
+    return float(low), float(high or low)
+
+
+class Options(BaseModel):
+    """Every option of ours. A field is ``--like-this`` on the command line and ``LOCUST_LIKE_THIS`` in the environment;
+    its description is the help text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # What is under load.
+    namespace: str = Field("daca", min_length=1, description="Namespace of the release under load.")
+    deployment: str = Field("chat-service", min_length=1, description="Deployment whose pods host the actors.")
+    app_id: str = Field("chat-service", min_length=1, description="Dapr app id of those pods.")
+    actor_type: str = Field("UserSessionActor", min_length=1, description="Actor type under load.")
+    kube_context: str = Field("", description="Context of the kubeconfig; empty: the current one, or the pod's own.")
+    sidecar: str = Field(
+        "",
+        description="Dapr sidecar that actor calls go through, as http://localhost:3500. Empty: that of the pod "
+        "(DAPR_HTTP_PORT); without one only conversations and arrivals run.",
+    )
+
+    # Conversations.
+    think_time: Range = Field("1-3", description="Seconds a person takes between two messages, as 2 or 1-3.")
+    messages: Range = Field("3-8", description="Messages of a session, as 5 or 3-8.")
+    long_share: Share = Field(0.05, description="Share of the sessions that are long, 0 to 1.")
+    long_messages: Count = Field(40, description="Messages of a long session.")
+    double_share: Share = Field(0.1, description="Share of messages that are followed by a second one at once, 0 to 1.")
+    retries: int = Field(3, ge=0, description="Tries more for a turn that broke, under its Idempotency-Key.")
+
+    # Open arrivals.
+    arrival_rate: Annotated[float, Field(gt=0, le=100)] = Field(
+        1.0, description="Turns a second of each user of the class Arrivals; latency counts from when a turn was due."
+    )
+    arrival_users: Count = Field(1000, description="People the arrivals speak for, in turn.")
+
+    # Actor calls.
+    actors: Count = Field(10_000, description="Distinct actor ids, shared out between the workers.")
+    hot_actors: Count = Field(5, description="Actors that HotActors calls again and again.")
+    write_share: Share = Field(0.2, description="Share of the calls of ReadsAndWrites that write, 0 to 1.")
+
+    # Shape and scenario.
+    shape: Literal[SHAPES] = Field("constant", description="How the load goes over time: -u users at most, for -t.")  # type: ignore[valid-type]
+    scenario: Literal[SCENARIOS] = Field(  # type: ignore[valid-type]
+        "none", description="What is done to the cluster meanwhile; a scenario decides the load by itself."
+    )
+    spike_factor: Annotated[float, Field(gt=1)] = Field(5.0, description="How many times the usual load a spike is.")
+    step_users: Count = Field(5, description="Users that each step of --shape steps adds.")
+    step_seconds: Seconds = Field(20.0, description="How long each step holds.")
+    knee_p95: Seconds = Field(1000.0, description="Steps stop above this 95th percentile, in ms.")
+    knee_error_rate: Share = Field(0.01, description="Steps stop above this share of failed requests.")
+    pods: str = Field(
+        "1,3,6,2",
+        pattern=r"^[1-9]\d*(,[1-9]\d*)*$",
+        description="Replicas that --scenario scale and ring go through.",
+    )
+    storm_actors: Count = Field(100_000, description="Actors that --scenario storm and idle activate.")
+    idle_seconds: Seconds = Field(20.0, description="Idle time-out that --scenario idle sets for its time.")
+
+    # Thresholds.
+    max_p95: Seconds | None = Field(None, description="Fail where the 95th percentile is above this, in ms.")
+    max_p99: Seconds | None = Field(None, description="Fail where the 99th percentile is above this, in ms.")
+    max_error_rate: Share | None = Field(None, description="Fail where this share of requests or more failed, 0 to 1.")
+    min_rate: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Fail where fewer requests a second were answered."
+    )
+
+    # What is seen and left.
+    placement: Literal["auto", "on", "off"] = Field(
+        "auto", description="The placement view; auto: where a cluster's API answers."
+    )
+    placement_seconds: Annotated[float, Field(ge=0.5)] = Field(
+        2.0, description="Seconds between two looks at placement."
+    )
+    report: str = Field("", description="Folder for report.html, report.json, report.png and junit.xml.")
+
+    @property
+    def pod_counts(self) -> list[int]:
+        """``pods`` as numbers."""
+        return [int(count) for count in self.pods.split(",")]
+
+    @model_validator(mode="after")
+    def _one_conductor(self) -> Self:
+        if self.scenario != "none" and self.shape != "constant":
+            raise ValueError(f"--scenario {self.scenario} decides the load by itself: leave --shape out")
+        return self
+
+    @classmethod
+    def of(cls, environment: Environment) -> Self:
+        """The options of a run, as its workers have them too.
+
+        Raises:
+            LoadError: one is wrong; the message names it.
+        """
+        parsed = vars(environment.parsed_options) if environment.parsed_options else {}
+        given: dict[str, Any] = {name: parsed[name] for name in cls.model_fields if parsed.get(name) is not None}
+        optional = {name for name, field in cls.model_fields.items() if field.default is None}
+        try:
+            return cls(**{name: value for name, value in given.items() if not (name in optional and value == "")})
+        except ValidationError as error:
+            found = error.errors()[0]
+            name = "--" + str(found["loc"][0]).replace("_", "-") if found["loc"] else ""
+            said = found["msg"].removeprefix("Value error, ")
+            value = f" {found['input']}" if name else ""
+            raise LoadError(f"{name}{value}: {said}" if name else said) from error
+
+
+def add_arguments(parser: LocustArgumentParser) -> None:
+    """Adds the options to Locust's, with their help texts and defaults."""
+    group = parser.add_argument_group("load tests of the chat and its actors")
+    for name, field in Options.model_fields.items():
+        choices = {"shape": SHAPES, "scenario": SCENARIOS, "placement": ("auto", "on", "off")}.get(name)
+        default = "" if field.default is None else field.default
+        action = group.add_argument(
+            f"--{name.replace('_', '-')}",
+            env_var=f"LOCUST_{name.upper()}",
+            # Text where a number may be missing; pydantic reads all of it and says what is wrong.
+            type=str,
+            default=str(default),
+            choices=choices,
+            metavar=None if choices else name.rpartition("_")[2].upper(),
+            help=f"{field.description} Default: {default if default != '' else 'none'}.",
+        )
+        # What Locust's parser sets; a group of its arguments does not. With it the web UI asks for the option, too.
+        vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)
+    parser.set_defaults(run_time=str(DEFAULT_RUN_SECONDS))
+
+
+def sidecar(options: Options) -> str:
+    """The sidecar's address, ``http://host:port``; empty where there is none."""
+    port = os.environ.get("DAPR_HTTP_PORT", "")
+    return options.sidecar.rstrip("/") or (f"http://127.0.0.1:{port}" if port else "")

@@ -1,0 +1,240 @@
+"""What a run leaves: the record that thresholds judge and every report shows, as one JSON document.
+
+Times are Unix times in seconds, latencies milliseconds, memory bytes, CPU cores (1.0 is one core in full use).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Histogram = Counter[float]
+"""Latency, rounded by :func:`rounded` -> requests."""
+
+
+class Part(BaseModel):
+    """Any part of a record: what it does not know is an error, so that a misspelt field does not get lost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Second(Part):
+    """What was answered within one second under one name. Failed requests are among the answered."""
+
+    at: int
+    name: str
+    """As Locust's tables show it."""
+    answered: int = 0
+    failed: int = 0
+    latency_ms: dict[float, int] = Field(default_factory=dict)
+
+
+class Failure(Part):
+    """Requests that failed alike."""
+
+    name: str
+    error: str
+    count: int
+
+
+class GeneratorSample(Part):
+    """One process of the load generator; on few cores it is part of the result."""
+
+    at: float
+    process: str
+    """``local``, ``master`` or a worker's id."""
+    cpu_cores: float
+    memory_bytes: int
+    users: int
+
+
+class Event(Part):
+    """Something that happened during the run, marked in every chart over time."""
+
+    at: float
+    kind: Literal["phase", "action", "settled", "problem"]
+    """The load changes; the scenario did something to the cluster; the cluster is at rest again; a surprise."""
+    text: str
+
+
+class Host(Part):
+    """An actor host as placement's table has it."""
+
+    address: str
+    """``ip:port`` of its sidecar, the key of Dapr's ring."""
+    app_id: str
+    actor_types: list[str]
+
+
+class Container(Part):
+    """What one container of a pod used since the sample before."""
+
+    cpu_cores: float | None = None
+    memory_bytes: int | None = None
+
+
+class PodSample(Part):
+    """One pod that hosts actors, or could: what Kubernetes, its sidecar and its sidecar's metrics say."""
+
+    name: str
+    node: str
+    ip: str
+    ready: bool
+    leaving: bool
+    """It is being deleted."""
+    restarts: int
+    active_actors: dict[str, int] | None = None
+    """Actor type -> active actors; ``None`` where the sidecar did not say."""
+    table_version: int | None = None
+    """The version of the placement table that the sidecar has, where it says."""
+    pending_calls: int | None = None
+    """Actor calls that wait in the sidecar."""
+    rebalanced: int | None = None
+    """Actors that left this pod for another since it started (its drains)."""
+    deactivated: int | None = None
+    """Actors that were deactivated since it started, idle or drained."""
+    containers: dict[str, Container] = Field(default_factory=dict)
+
+
+class PlacementSample(Part):
+    """The placement view at one moment."""
+
+    at: float
+    version: int | None = None
+    """Of placement's table; it grows with every change."""
+    hosts: list[Host] = Field(default_factory=list)
+    pods: list[PodSample] = Field(default_factory=list)
+    problems: list[str] = Field(default_factory=list)
+    """What could not be asked, a line each; the sample lacks it."""
+
+
+class Check(Part):
+    """Something that had to hold: a threshold of the run, or a claim of a scenario."""
+
+    name: str
+    passed: bool
+    detail: str
+    """What was measured, and against what: one line."""
+
+
+class Figure(Part):
+    """One number of a section, ready to be shown."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+class Table(Part):
+    """A table of a section."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class Section(Part):
+    """What one scenario did and found."""
+
+    title: str
+    text: str
+    started: float
+    ended: float
+    figures: list[Figure] = Field(default_factory=list)
+    tables: list[Table] = Field(default_factory=list)
+    checks: list[Check] = Field(default_factory=list)
+
+
+class Record(Part):
+    """A whole run."""
+
+    title: str
+    started: float
+    ended: float
+    settings: dict[str, str] = Field(default_factory=dict)
+    """Options that decide what the run does."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Of the parts: Locust, Dapr's sidecar and control plane, Kubernetes, the images under load."""
+    seconds: list[Second] = Field(default_factory=list)
+    failures: list[Failure] = Field(default_factory=list)
+    generator: list[GeneratorSample] = Field(default_factory=list)
+    events: list[Event] = Field(default_factory=list)
+    placement: list[PlacementSample] = Field(default_factory=list)
+    sections: list[Section] = Field(default_factory=list)
+    checks: list[Check] = Field(default_factory=list)
+    """The thresholds of the run."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check held."""
+        return all(check.passed for check in self.all_checks)
+
+    @property
+    def all_checks(self) -> list[Check]:
+        """Those of the run and those of its sections."""
+        return [*self.checks, *(check for section in self.sections for check in section.checks)]
+
+    def summary(self, started: float | None = None, ended: float | None = None, name: str | None = None) -> "Summary":
+        """Of the seconds in ``[started, ended)``, under one name or all of them."""
+        first, last = started or self.started, ended or self.ended + 1
+        return Summary.of(
+            (second for second in self.seconds if int(first) <= second.at < last and name in {None, second.name}),
+            last - first,
+        )
+
+
+class Summary(Part):
+    """Many seconds taken together."""
+
+    duration: float
+    """Seconds."""
+    answered: int
+    failed: int
+    latency_ms: dict[float, int]
+
+    @classmethod
+    def of(cls, seconds: Iterable[Second], duration: float) -> Self:
+        """Adds seconds up; ``duration`` is the time they were taken in."""
+        histogram: Histogram = Counter()
+        answered = failed = 0
+        for second in seconds:
+            answered += second.answered
+            failed += second.failed
+            histogram.update(second.latency_ms)
+        return cls(duration=duration, answered=answered, failed=failed, latency_ms=histogram)
+
+    @property
+    def rate(self) -> float:
+        """Requests answered without failure in a second."""
+        return (self.answered - self.failed) / self.duration if self.duration else 0.0
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the requests that failed, 0 to 1."""
+        return self.failed / self.answered if self.answered else 0.0
+
+    @property
+    def slowest_ms(self) -> float | None:
+        """``None`` where nothing was answered."""
+        return max(self.latency_ms, default=None)
+
+    def percentile_ms(self, percent: float) -> float | None:
+        """The latency that ``percent`` of the requests kept within (nearest rank); ``None`` where there was none."""
+        return percentile(self.latency_ms, percent)
+
+
+def percentile(histogram: Mapping[float, int], percent: float) -> float | None:
+    """The latency at the nearest rank of ``percent``, 0 to 100; ``None`` for an empty histogram."""
+    left = max(1, ceil(sum(histogram.values()) * percent / 100))
+    for latency in sorted(histogram):
+        left -= histogram[latency]
+        if left <= 0:
+            return latency
+    return None
+
+
+def rounded(latency_ms: float) -> float:
+    """To three significant digits: at most half a percent off, and a histogram stays small."""
+    return float(f"{max(latency_ms, 0.001):.3g}")
