@@ -16,7 +16,16 @@ MODEL ?=
 VALUES ?=
 NODES ?=
 DRY_RUN ?=
+# Of a load test: `python -m cluster load --help` says what each takes.
+SCENARIO ?=
+SHAPE ?=
+USERS ?=
+RUN_TIME ?=
+WORKERS ?=
+CLASSES ?=
+LOAD_OPTIONS ?=
 export CLUSTER NAMESPACE IMAGE_REGISTRY MODEL VALUES NODES DRY_RUN
+export SCENARIO SHAPE USERS RUN_TIME WORKERS CLASSES LOAD_OPTIONS
 
 PACKAGES := common chat-service agent-memory-service offline-model
 SERVICES := chat-service agent-memory-service offline-model
@@ -67,6 +76,10 @@ chat: setup ## talk to it in the terminal: USER=
 inspect: setup ## a user's session actor (host, activation, state): USER=
 	@$(RUN) -m cluster inspect
 
+.PHONY: load
+load: setup ## load from inside the cluster, and a report: SCENARIO= or SHAPE=, USERS= RUN_TIME= WORKERS= CLASSES= LOAD_OPTIONS=
+	@$(RUN) -m cluster load
+
 # Tools that tests use are built before them: that may take longer than a test may.
 built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 
@@ -79,8 +92,8 @@ check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yaml
 	git ls-files -z -co --exclude-standard '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck
 	git ls-files -z -co --exclude-standard '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint --failure-threshold info
-	for helm in helm3 helm; do "$$($(RUN) -m cluster which $$helm)" lint --strict --quiet charts/daca; done
-	$(call built,kind skaffold)
+	for helm in helm3 helm; do "$$($(RUN) -m cluster which $$helm)" lint --strict --quiet charts/daca charts/load-tests; done
+	$(call built,kind skaffold chromium)
 	$(VENV)/bin/pytest -m "not e2e"
 
 .PHONY: e2e

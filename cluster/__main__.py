@@ -6,11 +6,14 @@ import sys
 from contextlib import redirect_stdout
 from typing import Final
 
-from cluster import binaries
+from cluster import binaries, browser
 from cluster.chat import chat
 from cluster.down import down
 from cluster.errors import CommandError
 from cluster.inspect import inspect
+from cluster.load import Settings as LoadSettings
+from cluster.load import load
+from cluster.load import plan as load_plan
 from cluster.local.command import local
 from cluster.status import status
 from cluster.up import Settings, plan, up
@@ -24,6 +27,7 @@ WHICH: Final = {
     "daprd": binaries.daprd,
     "placement": binaries.placement,
     "dapr-chart": binaries.dapr_chart,
+    "chromium": browser.chromium,
 }
 
 
@@ -57,6 +61,8 @@ def _run(options: argparse.Namespace) -> None:
             inspect(options.cluster, options.namespace, options.user)
         case "local":
             local(options.model)
+        case "load":
+            _load(options)
         case "which":
             with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
                 tool = WHICH[options.tool]()
@@ -73,6 +79,25 @@ def _up(options: argparse.Namespace) -> None:
         up(settings)
 
 
+def _load(options: argparse.Namespace) -> None:
+    settings = LoadSettings(
+        options.cluster,
+        options.namespace,
+        options.registry,
+        options.scenario,
+        options.shape,
+        options.users,
+        options.run_time,
+        options.workers,
+        options.classes,
+        options.options,
+    )
+    if options.dry_run:
+        print(*load_plan(settings), sep="\n")
+    else:
+        load(settings)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -84,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
             "status": "what runs, and where it answers",
             "chat": "talk to it in the terminal",
             "inspect": "the session actor of a user: host, activation, state",
+            "load": "load on the chat and its actors, from inside the cluster; a report",
         }.items()
     }
     which = commands.add_parser(
@@ -100,16 +126,27 @@ def _parser() -> argparse.ArgumentParser:
             "kind, minikube, bare or current; `up` chooses without, the others take what it chose",
         )
         _setting(command, "--namespace", "NAMESPACE", "the namespace of the bundle (daca)")
-    _setting(made["up"], "--registry", "IMAGE_REGISTRY", "with CLUSTER=current: where images are pushed and pulled")
+    for name in ("up", "load"):
+        _setting(made[name], "--registry", "IMAGE_REGISTRY", "with CLUSTER=current: where images are pushed and pulled")
+        made[name].add_argument(
+            "--dry-run",
+            action="store_true",
+            default=bool(os.environ.get("DRY_RUN")),
+            help="only print the commands that it would run [DRY_RUN]",
+        )
     _setting(made["up"], "--model", "MODEL", "offline (the default) or gemini, with the key in GEMINI_API_KEY")
     _setting(made["up"], "--values", "VALUES", "a file of chart values of your own")
     _setting(made["up"], "--nodes", "NODES", "of the bare node: 1, 2 or 3; without, as many as there are, at first one")
-    made["up"].add_argument(
-        "--dry-run",
-        action="store_true",
-        default=bool(os.environ.get("DRY_RUN")),
-        help="only print the commands that it would run [DRY_RUN]",
-    )
+    for option, variable, text in (
+        ("--scenario", "SCENARIO", "tour (the default), scale, rolling, storm, idle, ring or none"),
+        ("--shape", "SHAPE", "instead of a scenario: constant, ramp, spike, soak or steps"),
+        ("--users", "USERS", "at the peak"),
+        ("--run-time", "RUN_TIME", "of the load at the longest: 300, 90s, 5m"),
+        ("--workers", "WORKERS", "pods that make the load"),
+        ("--classes", "CLASSES", "user classes, with blanks between them"),
+        ("--options", "LOAD_OPTIONS", "more options of load-tests/locustfile.py: `--max-p95 500 --think-time 1`"),
+    ):
+        _setting(made["load"], option, variable, text)
     for name in ("chat", "inspect"):
         made[name].add_argument("user", nargs="?", default=os.environ.get("USER") or "you", help="a user id ($USER)")
     return parser

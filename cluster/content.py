@@ -5,13 +5,26 @@ from pathlib import Path
 from typing import Final
 
 SERVICES: Final = ("chat-service", "agent-memory-service", "offline-model")
+LOAD_TESTS: Final = "load-tests"
 IGNORED: Final = ("tests", "__pycache__", "*.egg-info")
 
 
-def content_tag(root: Path, service: str, base: str) -> str:
+def context_of(root: Path, image: str) -> Path:
+    """The folder that an image is built from: that of all services, or the load tests' own."""
+    return root / LOAD_TESTS if image == LOAD_TESTS else root / "images"
+
+
+def dockerfile_of(root: Path, image: str) -> Path:
+    """What an image is built by."""
+    folder = context_of(root, image)
+    return (folder if image == LOAD_TESTS else folder / image) / "Dockerfile"
+
+
+def content_tag(root: Path, image: str, base: str) -> str:
     """``dev-<12 hex digits>``: the same sources on the same base get the same tag, so what has not changed stays."""
     digest = hashlib.sha256(base.encode())
-    for folder in (root / "images" / "common", root / "images" / service):
+    own = dockerfile_of(root, image).parent
+    for folder in [own] if image == LOAD_TESTS else [own.parent / "common", own]:
         for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
             if path.is_file() and not any(Path(part).match(name) for part in inside.parts for name in IGNORED):

@@ -63,12 +63,12 @@ class EngineCluster(ABC):
         """Removes the cluster and all that is in it."""
 
     def load(self, references: Mapping[str, str]) -> list[Action]:
-        """Puts images of the engine where the cluster finds them; ``references`` by service."""
+        """Puts images of the engine where the cluster finds them; ``references`` by image."""
         actions = []
-        for service, reference in references.items():
+        for image, reference in references.items():
             archive = None
             if self.engine != "docker":  # kind and minikube ask an engine for images through Docker's API only
-                archive = ROOT / ".kube" / f"{service}.tar"
+                archive = ROOT / ".kube" / f"{image}.tar"
                 save = (self.engine, "save", "--quiet", "--output", archive, reference)
                 actions.append(Action(f"{reference} is in a file", save))
             actions.append(self._load(reference, archive))

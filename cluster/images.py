@@ -2,25 +2,23 @@
 
 import os
 import shutil
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from cluster.actions import Action
-from cluster.content import SERVICES, content_tag
+from cluster.content import SERVICES, content_tag, context_of, dockerfile_of
 from cluster.engine import answering_engine
 from cluster.errors import CommandError
 from cluster.versions import ROOT
 
-IMAGES: Final = ROOT / "images"
 
-
-def references(repository: str) -> dict[str, str]:
-    """Service -> what its image is called below ``repository``, as it would be built now."""
-    return {service: f"{repository}/{service}:{content_tag(ROOT, service, _base() or '')}" for service in SERVICES}
+def references(repository: str, images: Iterable[str] = SERVICES) -> dict[str, str]:
+    """Image -> what it is called below ``repository``, as it would be built now."""
+    return {image: f"{repository}/{image}:{content_tag(ROOT, image, _base() or '')}" for image in images}
 
 
 def build(builder: str, images: Mapping[str, str]) -> list[Action]:
-    """Builds ``images`` (service -> reference) with ``builder``: docker, podman or buildah.
+    """Builds ``images`` (image -> reference) with ``builder``: docker, podman or buildah.
 
     ``PYTHON_IMAGE`` in the environment names another base image than the Dockerfiles do (a mirror's, say).
     """
@@ -28,13 +26,12 @@ def build(builder: str, images: Mapping[str, str]) -> list[Action]:
     options = ["--quiet"]
     options += ["--layers"] if builder == "buildah" else []  # the others keep layers by themselves
     options += ["--build-arg", f"PYTHON_IMAGE={base}"] if base else []
-    return [
-        Action(
-            f"{reference} is built ({builder})",
-            (builder, "build", *options, "--tag", reference, "--file", IMAGES / service / "Dockerfile", IMAGES),
-        )
-        for service, reference in images.items()
-    ]
+    actions = []
+    for image, reference in images.items():
+        sources: list[str | Path] = ["--file", dockerfile_of(ROOT, image), context_of(ROOT, image)]
+        command = (builder, "build", *options, "--tag", reference, *sources)
+        actions.append(Action(f"{reference} is built ({builder})", command))
+    return actions
 
 
 def push(builder: str, images: Mapping[str, str]) -> list[Action]:

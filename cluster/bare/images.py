@@ -4,7 +4,7 @@ import hashlib
 import http.client
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from cluster.bare.components import HELPER_IMAGE, PAUSE_IMAGE
 from cluster.bare.layout import FIRST, HERE, REGISTRY
 from cluster.bare.packages import unpacked
 from cluster.cache import CACHE, exclusive
-from cluster.content import SERVICES, content_tag
+from cluster.content import SERVICES, content_tag, context_of, dockerfile_of
 from cluster.errors import CommandError
 from cluster.logs import run_logged
 from cluster.shell import run, succeeds
@@ -118,22 +118,21 @@ def push_base_images() -> None:
         _prune(image.reference, "key-", kept=1)
 
 
-def build_images(root: Path) -> dict[str, str]:
-    """Builds the services' images from ``root``/images and pushes them; service -> reference.
+def build_images(root: Path, images: Iterable[str] = SERVICES) -> dict[str, str]:
+    """Builds ``images`` from the checkout ``root`` and pushes them; image -> reference.
 
     Raises:
         CommandError: no node runs, or a build failed; then the end of what was said has been shown.
     """
     base = python_image()
-    references = {service: f"{REGISTRY}/{service}:{content_tag(root, service, base)}" for service in SERVICES}
+    references = {image: f"{REGISTRY}/{image}:{content_tag(root, image, base)}" for image in images}
     with exclusive():
-        for service, reference in references.items():
+        for image, reference in references.items():
             if _digest(reference):
                 continue
             _ensure_python()
             with step(f"{reference} is in the registry"):
-                dockerfile = root / "images" / service / "Dockerfile"
-                _bud(dockerfile, root / "images", reference, {"PYTHON_IMAGE": base})
+                _bud(dockerfile_of(root, image), context_of(root, image), reference, {"PYTHON_IMAGE": base})
                 _push(reference, reference)
             _prune(reference, "dev-", kept=KEPT_TAGS)
     return references

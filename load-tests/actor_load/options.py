@@ -1,6 +1,7 @@
 """The options of the load tests, beside Locust's own: on the command line, in the environment, and in the web UI."""
 
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from locust.argument_parser import LocustArgumentParser
@@ -12,6 +13,9 @@ from actor_load.errors import LoadError
 SHAPES: Final = ("constant", "ramp", "spike", "soak", "steps")
 SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring")
 DEFAULT_RUN_SECONDS: Final = 300
+DEFAULT_USERS: Final = 10
+STOP_SECONDS: Final = 40
+"""A turn may wait 30 s for the one before it."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -48,6 +52,7 @@ class Options(BaseModel):
     deployment: str = Field("chat-service", min_length=1, description="Deployment whose pods host the actors.")
     app_id: str = Field("chat-service", min_length=1, description="Dapr app id of those pods.")
     actor_type: str = Field("UserSessionActor", min_length=1, description="Actor type under load.")
+    dapr_namespace: str = Field("dapr-system", min_length=1, description="Namespace of Dapr's control plane.")
     kube_context: str = Field("", description="Context of the kubeconfig; empty: the current one, or the pod's own.")
     sidecar: str = Field(
         "",
@@ -85,9 +90,9 @@ class Options(BaseModel):
     knee_p95: Seconds = Field(1000.0, description="Steps stop above this 95th percentile, in ms.")
     knee_error_rate: Share = Field(0.01, description="Steps stop above this share of failed requests.")
     pods: str = Field(
-        "1,3,6,2",
-        pattern=r"^[1-9]\d*(,[1-9]\d*)*$",
-        description="Replicas that --scenario scale and ring go through.",
+        "",
+        pattern=r"^([1-9]\d*(,[1-9]\d*)*)?$",
+        description="Replicas that --scenario scale and ring go through, as 1,3,6,2; empty: 1,3,6,2 and 1,2,3,4,5,6.",
     )
     storm_actors: Count = Field(100_000, description="Actors that --scenario storm and idle activate.")
     idle_seconds: Seconds = Field(20.0, description="Idle time-out that --scenario idle sets for its time.")
@@ -111,8 +116,8 @@ class Options(BaseModel):
 
     @property
     def pod_counts(self) -> list[int]:
-        """``pods`` as numbers."""
-        return [int(count) for count in self.pods.split(",")]
+        """``pods`` as numbers; none where it is empty."""
+        return [int(count) for count in self.pods.split(",") if count]
 
     @model_validator(mode="after")
     def _one_conductor(self) -> Self:
@@ -127,7 +132,15 @@ class Options(BaseModel):
         Raises:
             LoadError: one is wrong; the message names it.
         """
-        parsed = vars(environment.parsed_options) if environment.parsed_options else {}
+        return cls.parse(vars(environment.parsed_options) if environment.parsed_options else {})
+
+    @classmethod
+    def parse(cls, parsed: Mapping[str, Any]) -> Self:
+        """The options among what Locust has parsed, or a form of its web UI has sent.
+
+        Raises:
+            LoadError: one is wrong; the message names it.
+        """
         given: dict[str, Any] = {name: parsed[name] for name in cls.model_fields if parsed.get(name) is not None}
         optional = {name for name, field in cls.model_fields.items() if field.default is None}
         try:
@@ -158,7 +171,8 @@ def add_arguments(parser: LocustArgumentParser) -> None:
         )
         # What Locust's parser sets; a group of its arguments does not. With it the web UI asks for the option, too.
         vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)
-    parser.set_defaults(run_time=str(DEFAULT_RUN_SECONDS))
+    # Nothing runs for ever, and a turn under way is not cut off at the end of a run.
+    parser.set_defaults(run_time=str(DEFAULT_RUN_SECONDS), num_users=DEFAULT_USERS, stop_timeout=str(STOP_SECONDS))
 
 
 def sidecar(options: Options) -> str:

@@ -6,12 +6,22 @@ Times are Unix times in seconds, latencies milliseconds, memory bytes, CPU cores
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import ceil
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+TURN_PREFIX: Final = "turn"
+"""Requests of a name that starts so are turns: each counts once, with all its tries."""
+
+RETRY_PREFIX: Final = "retry"
+"""Tries more of a turn are counted under a name that starts so; they are no requests of their own."""
+
 Histogram = Counter[float]
 """Latency, rounded by :func:`rounded` -> requests."""
+
+
+EventKind = Literal["phase", "action", "settled", "problem"]
+"""The load changes; the scenario did something to the cluster; the cluster is at rest again; a surprise."""
 
 
 class Part(BaseModel):
@@ -54,8 +64,7 @@ class Event(Part):
     """Something that happened during the run, marked in every chart over time."""
 
     at: float
-    kind: Literal["phase", "action", "settled", "problem"]
-    """The load changes; the scenario did something to the cluster; the cluster is at rest again; a surprise."""
+    kind: EventKind
     text: str
 
 
@@ -89,6 +98,8 @@ class PodSample(Part):
     """Actor type -> active actors; ``None`` where the sidecar did not say."""
     table_version: int | None = None
     """The version of the placement table that the sidecar has, where it says."""
+    placed: bool | None = None
+    """Its sidecar is connected to placement and has a table of it; ``None`` where the sidecar did not say."""
     pending_calls: int | None = None
     """Actor calls that wait in the sidecar."""
     rebalanced: int | None = None
@@ -176,11 +187,17 @@ class Record(Part):
         """Those of the run and those of its sections."""
         return [*self.checks, *(check for section in self.sections for check in section.checks)]
 
-    def summary(self, started: float | None = None, ended: float | None = None, name: str | None = None) -> "Summary":
-        """Of the seconds in ``[started, ended)``, under one name or all of them."""
+    def summary(self, started: float | None = None, ended: float | None = None, prefix: str = "") -> "Summary":
+        """Of the seconds in ``[started, ended)`` under names that start with ``prefix``; retries only if asked for."""
         first, last = started or self.started, ended or self.ended + 1
         return Summary.of(
-            (second for second in self.seconds if int(first) <= second.at < last and name in {None, second.name}),
+            (
+                second
+                for second in self.seconds
+                if int(first) <= second.at < last
+                and second.name.startswith(prefix)
+                and (prefix.startswith(RETRY_PREFIX) or not second.name.startswith(RETRY_PREFIX))
+            ),
             last - first,
         )
 

@@ -2,11 +2,14 @@
 
 import functools
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -15,6 +18,7 @@ from cluster.versions import VERSIONS
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "daca"
+LOAD_TESTS = ROOT / "charts" / "load-tests"
 DAPR_APIS = ("--api-versions", "dapr.io/v1alpha1", "--api-versions", "dapr.io/v2alpha1")
 
 Document = dict[str, Any]
@@ -42,9 +46,21 @@ class Rendered:
         templates = {
             d["metadata"]["name"]: d["spec"]["template"]
             for d in self.documents
-            if d["kind"] in {"Deployment", "StatefulSet"}
+            if d["kind"] in {"Deployment", "StatefulSet", "Job"}
         }
         return templates | {d["metadata"]["name"]: d for d in self.documents if d["kind"] == "Pod"}
+
+
+def notes_of(chart: Path, render: "Render", folder: Path, *arguments: str) -> str:
+    """NOTES.txt as `helm install` prints it; `helm template` leaves it out, so a copy in ``folder`` renders it."""
+    copy = folder / chart.name
+    shutil.copytree(chart, copy, dirs_exist_ok=True)
+    text = (copy / "templates" / "NOTES.txt").read_text()
+    (copy / "templates" / "notes.yaml").write_text(
+        f'{{{{ define "notes" }}}}{text}{{{{ end -}}}}\n'
+        'kind: Notes\nmetadata: {name: notes}\ntext: {{ include "notes" . | toJson }}\n'
+    )
+    return str(render(*arguments, chart=copy).get("Notes", "notes")["text"])
 
 
 Helm = Callable[..., subprocess.CompletedProcess[str]]
@@ -73,6 +89,46 @@ def dapr_source() -> Path:
     command = ["go", "-C", str(pinned), "mod", "download", "-json", module]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Path(json.loads(done.stdout)["Dir"])
+
+
+@pytest.fixture(scope="session")
+def crd_schemas(dapr_source):
+    """Schemas of Dapr's custom resources by (apiVersion, kind), made to refuse keys that they do not name."""
+
+    def closed(node):
+        if isinstance(node, dict):
+            node = {key: closed(value) for key, value in node.items()}
+            if "properties" in node and not node.get("x-kubernetes-preserve-unknown-fields"):
+                node.setdefault("additionalProperties", False)
+        elif isinstance(node, list):
+            node = [closed(value) for value in node]
+        return node
+
+    schemas = {}
+    for path in (dapr_source / "charts" / "dapr" / "crds").glob("*.yaml"):
+        for crd in yaml.safe_load_all(path.read_text()):
+            for version in crd["spec"]["versions"]:
+                schema = closed(version["schema"]["openAPIV3Schema"])
+                schema["properties"]["metadata"] = {"type": "object"}
+                key = (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
+                schemas[key] = schema
+    return schemas
+
+
+@pytest.fixture(scope="session")
+def validate(crd_schemas):
+    """Validates a document, given as JSON; each only once, since most are the same in many renders."""
+    version = VERSIONS["KUBERNETES_VERSION"].rpartition(".")[0]
+
+    @functools.cache
+    def run(text):
+        document = json.loads(text)
+        if document["apiVersion"].startswith("dapr.io/"):
+            jsonschema.validate(document, crd_schemas[document["apiVersion"], document["kind"]])
+        else:
+            kubernetes_validate.validate(document, version, strict=True)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,21 @@
 """What charts/daca makes of its values."""
 
-import functools
 import importlib
 import json
 import re
-import shutil
 from base64 import b64decode
 from pathlib import Path
 
-import jsonschema
-import kubernetes_validate
 import pytest
 import yaml
 
 from cluster.bare import images
 from cluster.versions import VERSIONS
-from tests.charts.conftest import CHART, ROOT
+from tests.charts.conftest import CHART, ROOT, notes_of
 
 SERVICES = ("chat-service", "agent-memory-service", "offline-model")
 SIDECARS = ("chat-service", "agent-memory-service")
 TEST = "conversation-test"
-KUBERNETES = VERSIONS["KUBERNETES_VERSION"].rpartition(".")[0]
 EXTERNAL = "redis.enabled=false,externalRedis.host=redis.example.com"
 # Every values file for this chart; those that end in -dapr.yaml are for Dapr's.
 FILES = sorted(
@@ -36,45 +31,6 @@ SHIPPED = {
     "external Redis": ["--set", f"{EXTERNAL},externalRedis.tls.enabled=true,externalRedis.existingSecret.name=r"],
     "everything optional": ["--values", str(Path(__file__).with_name("everything-optional.yaml"))],
 }
-
-
-@pytest.fixture(scope="module")
-def crd_schemas(dapr_source):
-    """Schemas of Dapr's custom resources by (apiVersion, kind), made to refuse keys that they do not name."""
-
-    def closed(node):
-        if isinstance(node, dict):
-            node = {key: closed(value) for key, value in node.items()}
-            if "properties" in node and not node.get("x-kubernetes-preserve-unknown-fields"):
-                node.setdefault("additionalProperties", False)
-        elif isinstance(node, list):
-            node = [closed(value) for value in node]
-        return node
-
-    schemas = {}
-    for path in (dapr_source / "charts" / "dapr" / "crds").glob("*.yaml"):
-        for crd in yaml.safe_load_all(path.read_text()):
-            for version in crd["spec"]["versions"]:
-                schema = closed(version["schema"]["openAPIV3Schema"])
-                schema["properties"]["metadata"] = {"type": "object"}
-                key = (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
-                schemas[key] = schema
-    return schemas
-
-
-@pytest.fixture(scope="module")
-def validate(crd_schemas):
-    """Validates a document, given as JSON; each only once, since most are the same in many renders."""
-
-    @functools.cache
-    def run(text):
-        document = json.loads(text)
-        if document["apiVersion"].startswith("dapr.io/"):
-            jsonschema.validate(document, crd_schemas[document["apiVersion"], document["kind"]])
-        else:
-            kubernetes_validate.validate(document, KUBERNETES, strict=True)
-
-    return run
 
 
 def annotations(pod):
@@ -415,19 +371,8 @@ class TestHelmTest:
 class TestNotes:
     @pytest.fixture
     def notes(self, render, tmp_path: Path):
-        """NOTES.txt as `helm install` prints it; `helm template` leaves it out, so a copy of the chart renders it."""
-
-        def read(*arguments):
-            chart = tmp_path / "daca"
-            shutil.copytree(CHART, chart, dirs_exist_ok=True)
-            text = (chart / "templates" / "NOTES.txt").read_text()
-            (chart / "templates" / "notes.yaml").write_text(
-                f'{{{{ define "notes" }}}}{text}{{{{ end -}}}}\n'
-                'kind: Notes\nmetadata: {name: notes}\ntext: {{ include "notes" . | toJson }}\n'
-            )
-            return render(*arguments, chart=chart).get("Notes", "notes")["text"]
-
-        return read
+        """NOTES.txt as `helm install` prints it."""
+        return lambda *arguments: notes_of(CHART, render, tmp_path, *arguments)
 
     def test_they_say_that_the_offline_model_answers_and_how_to_switch(self, notes):
         text = notes()

@@ -5,9 +5,9 @@ import runpy
 import pytest
 import yaml
 
-from tests.charts.conftest import CHART, ROOT
+from tests.charts.conftest import CHART, LOAD_TESTS, ROOT
 
-CHARTS = [CHART, CHART / "charts" / "redis"]
+CHARTS = [CHART, CHART / "charts" / "redis", LOAD_TESTS]
 # Their content is Kubernetes' own, or the user's.
 FREE = {"podSecurityContext", "containerSecurityContext", "affinity", "global"}
 

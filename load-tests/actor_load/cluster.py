@@ -1,0 +1,91 @@
+"""What a scenario does to the cluster: scales, restarts, and puts everything back."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import kubernetes
+from kubernetes.client import ApiException
+
+from actor_load.errors import LoadError
+from actor_load.options import Options
+from actor_load.placement.kube import api_client
+
+RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
+"""What `kubectl rollout restart` sets, too."""
+
+
+class HostDeployment:
+    """The Deployment whose pods host the actors. What is changed is put back by :meth:`restore`."""
+
+    def __init__(self, options: Options) -> None:
+        """Raises :class:`LoadError` where it is not to be had."""
+        self._apps: Any = kubernetes.client.AppsV1Api(api_client(options.kube_context))
+        self._name, self._namespace = options.deployment, options.namespace
+        found = self._read()
+        self._replicas: int = found.spec.replicas
+        self._container = ""
+        self._variables: dict[str, str | None] = {}
+        """What variables were before they were changed; ``None``: not set."""
+
+    def scale(self, replicas: int) -> None:
+        """Asks for another number of pods; returns at once."""
+        body = {"spec": {"replicas": replicas}}
+        self._asked("patch", "deployments/scale", self._apps.patch_namespaced_deployment_scale, body)
+
+    def restart(self) -> None:
+        """What `kubectl rollout restart` does; returns at once."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._patch_template({"metadata": {"annotations": {RESTARTED_AT: now}}})
+
+    def set_environment(self, variables: Mapping[str, str]) -> bool:
+        """Sets variables of the Deployment's first container; False where it has those values already.
+
+        Changed pods are rolled out; returns at once.
+        """
+        container = self._read().spec.template.spec.containers[0]
+        now = {variable.name: variable.value for variable in container.env or []}
+        if all(now.get(name) == value for name, value in variables.items()):
+            return False
+        self._variables = {name: now.get(name) for name in variables} | self._variables
+        self._patch_variables(container.name, variables)
+        self._container = container.name
+        return True
+
+    def restore(self) -> None:
+        """Puts back what was changed; returns at once."""
+        if self._variables:
+            self._patch_variables(self._container, self._variables)
+            self._variables = {}
+        if self._read().spec.replicas != self._replicas:
+            self.scale(self._replicas)
+
+    def _read(self) -> Any:
+        return self._asked("get", "deployments", self._apps.read_namespaced_deployment)
+
+    def _patch_variables(self, container: str, variables: Mapping[str, str | None]) -> None:
+        changed = [
+            {"name": name, "$patch": "delete"} if value is None else {"name": name, "value": value}
+            for name, value in variables.items()
+        ]
+        self._patch_template({"spec": {"containers": [{"name": container, "env": changed}]}})
+
+    def _patch_template(self, template: dict[str, Any]) -> None:
+        body = {"spec": {"template": template}}
+        self._asked("patch", "deployments", self._apps.patch_namespaced_deployment, body)
+
+    def _asked(self, verb: str, resource: str, call: Any, *arguments: Any) -> Any:
+        try:
+            return call(self._name, self._namespace, *arguments, _request_timeout=10)
+        except ApiException as error:
+            if error.status == 403:
+                raise LoadError(
+                    f"not allowed to {verb} {resource} in namespace {self._namespace}, which scenarios need: "
+                    "charts/load-tests has the Role, or take a user with the ClusterRole edit"
+                ) from error
+            if error.status == 404:
+                raise LoadError(
+                    f"there is no Deployment {self._name} in namespace {self._namespace}: --deployment and --namespace "
+                    "name what is under load"
+                ) from error
+            raise LoadError(f"the cluster's API answered {error.status} {error.reason} to {verb} {resource}") from error

@@ -1,0 +1,58 @@
+"""A pod, as Kubernetes' API gives it."""
+
+from typing import Any, Final, NamedTuple, Self
+
+SIDECAR: Final = "daprd"
+"""Name of the container that Dapr's injector adds."""
+
+PUBLIC_PORT: Final = "--dapr-public-port"
+METRICS_PORT: Final = "--metrics-port"
+_DEFAULTS: Final = {PUBLIC_PORT: 3501, METRICS_PORT: 9090}
+
+
+class Pod(NamedTuple):
+    """What of a pod is looked at."""
+
+    name: str
+    node: str
+    """Empty until it is scheduled."""
+    ip: str
+    """Empty until its containers are made."""
+    ready: bool
+    """It takes requests: not while it is being deleted."""
+    leaving: bool
+    restarts: int
+    images: dict[str, str]
+    """Container -> image; with those that start before the others, as a sidecar may."""
+    sidecar: tuple[str, ...]
+    """Arguments of its Dapr sidecar."""
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Self:
+        """Reads the API's JSON, in which a field that is empty may be missing."""
+        metadata, spec, status = told["metadata"], told["spec"], told["status"]
+        containers = [*spec["containers"], *spec.get("initContainers", [])]
+        leaving = "deletionTimestamp" in metadata
+        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
+        return cls(
+            name=metadata["name"],
+            node=spec.get("nodeName", ""),
+            ip=status.get("podIP", ""),
+            ready=conditions.get("Ready") == "True" and not leaving,
+            leaving=leaving,
+            restarts=sum(container["restartCount"] for container in status.get("containerStatuses", [])),
+            images={container["name"]: container["image"] for container in containers},
+            sidecar=tuple(
+                argument
+                for container in containers
+                if container["name"] == SIDECAR
+                for argument in (*container.get("command", []), *container.get("args", []))
+            ),
+        )
+
+    def port(self, argument: str) -> int:
+        """A port of the sidecar: :data:`PUBLIC_PORT` or :data:`METRICS_PORT`."""
+        return next(
+            (int(value) for name, value in zip(self.sidecar, self.sidecar[1:], strict=False) if name == argument),
+            _DEFAULTS[argument],
+        )

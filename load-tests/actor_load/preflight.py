@@ -1,0 +1,49 @@
+"""What is under load is looked at before a run: a wrong target gets one line, not a report full of failures."""
+
+from typing import Final
+
+import urllib3
+
+from actor_load.errors import LoadError
+
+SECONDS: Final = 5.0
+WELCOME: Final = b"DACA Chat Service"
+"""In what ``GET /`` of chat-service answers."""
+
+
+def check_host(host: str | None) -> None:
+    """Raises :class:`LoadError` unless chat-service answers at ``host``."""
+    if not host:
+        raise LoadError(
+            "--host is missing: where the chat answers, as http://198.18.0.1:30010 (`make status` names it)"
+        )
+    answer = _get(host.rstrip("/") + "/", f"--host {host}", "is the chat there? `make status` names its address")
+    if answer.status != 200 or WELCOME not in answer.data:
+        raise LoadError(
+            f"--host {host} answers {answer.status}, but not as chat-service does: `make status` names its address"
+        )
+
+
+def check_sidecar(address: str) -> None:
+    """Raises :class:`LoadError` unless a Dapr sidecar that takes calls answers at ``address``."""
+    answer = _get(f"{address}/v1.0/healthz/outbound", f"sidecar {address}", "--sidecar names it")
+    if answer.status >= 300:
+        raise LoadError(f"sidecar {address} is not ready to call actors: it answers {answer.status}")
+
+
+def _get(url: str, what: str, mend: str) -> urllib3.BaseHTTPResponse:
+    try:
+        return urllib3.request("GET", url, timeout=SECONDS, retries=False)
+    except urllib3.exceptions.LocationValueError as error:
+        raise LoadError(f"{what} is no address: http://name:port is one") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise LoadError(f"{what} does not answer ({reason(error)}): {mend}") from error
+
+
+def reason(error: Exception) -> str:
+    """The innermost cause, without the addresses of objects that urllib3 puts in front."""
+    while error.__context__ is not None:
+        if not isinstance(error.__context__, Exception):
+            break
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,188 @@
+"""From Locust's events to the record of a run.
+
+Every process that runs users counts into a :class:`Tally`; workers send theirs with their reports. The process that
+commands the run (a master, or Locust without workers) adds all of them up in a :class:`Recorder`.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import gevent
+import psutil
+from locust.env import Environment
+from locust.runners import MasterRunner
+
+from actor_load.options import Options
+from actor_load.record import (
+    Event,
+    EventKind,
+    Failure,
+    GeneratorSample,
+    PlacementSample,
+    Record,
+    Second,
+    Summary,
+    rounded,
+)
+
+REPORT_SECONDS: Final = 1.0
+"""How often a process counts up; workers' reports go to the master as often."""
+
+MESSAGE_FIELD: Final = "actor_load"
+"""Where a worker's tally is in its report to the master."""
+
+ERROR_CHARACTERS: Final = 300
+
+
+class Tally:
+    """What one process has counted since it was last asked."""
+
+    def __init__(self, environment: Environment, process: str) -> None:
+        """``process`` names it in the record."""
+        self._environment = environment
+        self._process = process
+        self._self = psutil.Process()
+        self._self.cpu_percent()  # the first call only sets the mark
+        self._seconds: dict[tuple[int, str], _Bucket] = defaultdict(_Bucket)
+        self._failures: Counter[tuple[str, str]] = Counter()
+        environment.events.request.add_listener(self._on_request)
+
+    def take(self) -> dict[str, Any]:
+        """Seconds, failures and a sample of the generator, as a message; counting starts anew."""
+        seconds, self._seconds = self._seconds, defaultdict(_Bucket)
+        failures, self._failures = self._failures, Counter()
+        runner = self._environment.runner
+        return {
+            "seconds": [
+                {
+                    "at": at,
+                    "name": name,
+                    "answered": bucket.answered,
+                    "failed": bucket.failed,
+                    "latency_ms": dict(bucket.latency_ms),
+                }
+                for (at, name), bucket in seconds.items()
+            ],
+            "failures": [{"name": name, "error": error, "count": count} for (name, error), count in failures.items()],
+            "generator": {
+                "at": time.time(),
+                "process": self._process,
+                "cpu_cores": self._self.cpu_percent() / 100,
+                "memory_bytes": self._self.memory_info().rss,
+                "users": runner.user_count if runner and not isinstance(runner, MasterRunner) else 0,
+            },
+        }
+
+    def _on_request(self, name: str, response_time: float, exception: Exception | None, **_: Any) -> None:
+        bucket = self._seconds[int(time.time()), name]
+        bucket.answered += 1
+        bucket.latency_ms[rounded(response_time or 0)] += 1
+        if exception is not None:
+            bucket.failed += 1
+            self._failures[name, f"{type(exception).__name__}: {exception}"[:ERROR_CHARACTERS]] += 1
+
+
+class _Bucket:
+    __slots__ = ("answered", "failed", "latency_ms")
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.failed = 0
+        self.latency_ms: Counter[float] = Counter()
+
+
+def report_to_master(environment: Environment, process: str) -> None:
+    """In a worker: its tally goes along with every report."""
+    tally = Tally(environment, process)
+
+    def on_report(data: dict[str, Any], **_: Any) -> None:
+        data[MESSAGE_FIELD] = tally.take()
+
+    def on_start(**_: Any) -> None:
+        tally.take()  # what came in after the last run's end
+
+    environment.events.report_to_master.add_listener(on_report)
+    environment.events.test_start.add_listener(on_start)
+
+
+class Recorder:
+    """The record of the run under way, in the process that commands it."""
+
+    def __init__(self, environment: Environment, versions: Callable[[], Mapping[str, str]]) -> None:
+        """``versions`` is asked at the start of each run."""
+        self._environment = environment
+        self._versions = versions
+        self._distributed = isinstance(environment.runner, MasterRunner)
+        self._tally = Tally(environment, "master" if self._distributed else "local")
+        self._seconds: dict[tuple[int, str], Second] = {}
+        self._failures: dict[tuple[str, str], Failure] = {}
+        self.record = Record(title="", started=0, ended=0)
+        environment.events.worker_report.add_listener(self._on_worker_report)
+        gevent.spawn(self._count)
+
+    def begin(self, options: Options, title: str) -> None:
+        """A new run starts."""
+        self._tally.take()
+        self._seconds.clear()
+        self._failures.clear()
+        now = time.time()
+        users = getattr(self._environment.parsed_options, "num_users", None)
+        settings = {
+            "target": self._environment.host or "",
+            "user classes": ", ".join(sorted(user.__name__ for user in self._environment.user_classes)),
+            **({"users": str(users)} if users else {}),
+            **{name: str(value) for name, value in options.model_dump(exclude_defaults=True).items()},
+        }
+        self.record = Record(title=title, started=now, ended=now, settings=settings, versions=dict(self._versions()))
+
+    def finish(self) -> Record:
+        """The run is over; its record."""
+        self._add(self._tally.take())
+        self.record.ended = time.time()
+        self.record.seconds.sort(key=lambda second: (second.at, second.name))
+        return self.record
+
+    def event(self, kind: EventKind, text: str) -> None:
+        """Notes what happens now."""
+        self.record.events.append(Event(at=time.time(), kind=kind, text=text))
+
+    def sample(self, sample: PlacementSample) -> None:
+        """Adds a look at placement."""
+        self.record.placement.append(sample)
+
+    def window(self, seconds: float) -> Summary:
+        """The last full seconds of which all processes have reported."""
+        ended = int(time.time() - (2 if self._distributed else 1) * REPORT_SECONDS)
+        return self.record.summary(ended - seconds, ended)
+
+    def _count(self) -> None:
+        while True:
+            gevent.sleep(REPORT_SECONDS)
+            self._add(self._tally.take())
+            self.record.ended = time.time()
+
+    def _on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
+        if counted := data.get(MESSAGE_FIELD):
+            self._add(counted)
+
+    def _add(self, counted: dict[str, Any]) -> None:
+        for item in counted["seconds"]:
+            second = self._seconds.get((item["at"], item["name"]))
+            if second is None:
+                second = self._seconds[item["at"], item["name"]] = Second(at=item["at"], name=item["name"])
+                self.record.seconds.append(second)
+            second.answered += item["answered"]
+            second.failed += item["failed"]
+            for latency, count in item["latency_ms"].items():
+                second.latency_ms[latency] = second.latency_ms.get(latency, 0) + count
+        for item in counted["failures"]:
+            failure = self._failures.get((item["name"], item["error"]))
+            if failure is None:
+                failure = self._failures[item["name"], item["error"]] = Failure(
+                    name=item["name"], error=item["error"], count=0
+                )
+                self.record.failures.append(failure)
+            failure.count += item["count"]
+        self.record.generator.append(GeneratorSample(**counted["generator"]))

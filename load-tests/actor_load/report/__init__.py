@@ -1,0 +1,37 @@
+"""What a run leaves for people and for machines: one page, one picture, JSON, and JUnit.
+
+Layers, lowest first: words, palette, series (numbers by time), pods, spread, marks, overview; charts (how one looks)
+and figures (which there are); page, picture, junit and terminal.
+"""
+
+from pathlib import Path
+
+from actor_load.errors import LoadError
+from actor_load.record import Record
+from actor_load.report import junit, page, picture
+
+
+def write(record: Record, folder: Path) -> list[Path]:
+    """Writes report.html, report.json, report.png and junit.xml to ``folder``, which is made where it is missing.
+
+    Takes some seconds of one core. The JSON is written first: from it the others can be made again
+    (``python -m actor_load.report``).
+
+    Raises:
+        LoadError: the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [
+            _write(folder / "report.json", record.model_dump_json().encode()),
+            _write(folder / "junit.xml", junit.render(record)),
+            _write(folder / "report.html", page.render(record).encode()),
+            _write(folder / "report.png", picture.draw(record)),
+        ]
+    except OSError as error:
+        raise LoadError(f"{folder}: cannot be written ({error.strerror}): name another folder with --report") from error
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path

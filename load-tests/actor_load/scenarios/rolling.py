@@ -1,0 +1,26 @@
+"""A rolling update of the hosts while people chat."""
+
+from actor_load.scenarios.stage import Stage
+from actor_load.scenarios.visiting import moves
+
+VISITED = 2000
+REST_SECONDS = 10.0
+
+
+def rolling(stage: Stage) -> None:
+    """The scenario: every pod is replaced, as `kubectl rollout restart` does."""
+    pods = len(stage.sample().pods)
+    stage.load(stage.users)
+    with stage.section(
+        "Rolling update",
+        f"{stage.users} streams of turns while each of the {pods} pods is replaced by a new one.",
+    ) as findings:
+        stage.sleep(REST_SECONDS)
+        visits = [stage.visit(VISITED)]
+        old = frozenset(pod.name for pod in stage.sample().pods)
+        change = stage.change("rolling update", stage.deployment.restart, pods, gone=old)
+        findings.changes([change])
+        visits.append(stage.visit(VISITED))
+        moves(findings, visits)
+        stage.sleep(REST_SECONDS)
+    stage.load(0)
