@@ -46,7 +46,12 @@ class Conductor(LoadTestShape):
         self._make = plan
         self._plan: Plan | None = None
         self._leaving_since: float | None = None
+        self._ended = False
         environment.events.test_stop.add_listener(self._on_stop)
+
+    def end(self) -> None:
+        """Ends the run under way as its plan would, and every later one."""
+        self._ended = True
 
     def tick(self) -> Any:
         """What Locust wants from a shape. It never raises: that would leave the run without an end."""
@@ -62,7 +67,7 @@ class Conductor(LoadTestShape):
         if self._plan is None:
             self._plan = self._make()
             self.reset_time()  # making it may take a while: the target is looked at
-        target = None if self._leaving_since else self._plan.tick(self.get_run_time())
+        target = None if self._leaving_since or self._ended else self._plan.tick(self.get_run_time())
         if target is not None:
             return target
         self._leaving_since = self._leaving_since or time.monotonic()

@@ -1,6 +1,7 @@
 """The options of the load tests, beside Locust's own: on the command line, in the environment, and in the web UI."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -23,16 +24,33 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 def _range(text: str) -> str:
-    low, _, high = text.partition("-")
-    try:
-        if 0 <= float(low) <= float(high or low):
-            return text
-    except ValueError:
-        pass
-    raise ValueError("must be a number or a range, as 3 or 1-3")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", text)
+    if found is None or float(found[1]) > float(found[2] or found[1]):
+        raise ValueError("must be a number or a range, as 3 or 1-3")
+    return text
+
+
+def _counts(text: str) -> str:
+    found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
+    if found is None or int(found[1]) > int(found[2] or found[1]):
+        raise ValueError("must be a whole number from 1, or a range of them, as 5 or 3-8")
+    return text
+
+
+def _replicas(text: str) -> str:
+    if text and not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise ValueError("must be numbers of replicas, as 1,3,6,2")
+    return text
+
+
+def _address(text: str) -> str:
+    if text and not re.match(r"https?://[^/]", text):
+        raise ValueError("must be an address, as http://localhost:3500")
+    return text
 
 
 Range = Annotated[str, AfterValidator(_range)]
+Counts = Annotated[str, AfterValidator(_counts)]
 
 
 def bounds(text: str) -> tuple[float, float]:
@@ -45,7 +63,7 @@ class Options(BaseModel):
     """Every option of ours. A field is ``--like-this`` on the command line and ``LOCUST_LIKE_THIS`` in the environment;
     its description is the help text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # What is under load.
     namespace: str = Field("daca", min_length=1, description="Namespace of the release under load.")
@@ -54,7 +72,7 @@ class Options(BaseModel):
     actor_type: str = Field("UserSessionActor", min_length=1, description="Actor type under load.")
     dapr_namespace: str = Field("dapr-system", min_length=1, description="Namespace of Dapr's control plane.")
     kube_context: str = Field("", description="Context of the kubeconfig; empty: the current one, or the pod's own.")
-    sidecar: str = Field(
+    sidecar: Annotated[str, AfterValidator(_address)] = Field(
         "",
         description="Dapr sidecar that actor calls go through, as http://localhost:3500. Empty: that of the pod "
         "(DAPR_HTTP_PORT); without one only conversations and arrivals run.",
@@ -62,7 +80,7 @@ class Options(BaseModel):
 
     # Conversations.
     think_time: Range = Field("1-3", description="Seconds a person takes between two messages, as 2 or 1-3.")
-    messages: Range = Field("3-8", description="Messages of a session, as 5 or 3-8.")
+    messages: Counts = Field("3-8", description="Messages of a session, as 5 or 3-8.")
     long_share: Share = Field(0.05, description="Share of the sessions that are long, 0 to 1.")
     long_messages: Count = Field(40, description="Messages of a long session.")
     double_share: Share = Field(0.1, description="Share of messages that are followed by a second one at once, 0 to 1.")
@@ -89,9 +107,8 @@ class Options(BaseModel):
     step_seconds: Seconds = Field(20.0, description="How long each step holds.")
     knee_p95: Seconds = Field(1000.0, description="Steps stop above this 95th percentile, in ms.")
     knee_error_rate: Share = Field(0.01, description="Steps stop above this share of failed requests.")
-    pods: str = Field(
+    pods: Annotated[str, AfterValidator(_replicas)] = Field(
         "",
-        pattern=r"^([1-9]\d*(,[1-9]\d*)*)?$",
         description="Replicas that --scenario scale and ring go through, as 1,3,6,2; empty: 1,3,6,2 and 1,2,3,4,5,6.",
     )
     storm_actors: Count = Field(100_000, description="Actors that --scenario storm and idle activate.")
@@ -100,7 +117,7 @@ class Options(BaseModel):
     # Thresholds.
     max_p95: Seconds | None = Field(None, description="Fail where the 95th percentile is above this, in ms.")
     max_p99: Seconds | None = Field(None, description="Fail where the 99th percentile is above this, in ms.")
-    max_error_rate: Share | None = Field(None, description="Fail where this share of requests or more failed, 0 to 1.")
+    max_error_rate: Share | None = Field(None, description="Fail where more than this share of the requests failed.")
     min_rate: Annotated[float, Field(ge=0)] | None = Field(
         None, description="Fail where fewer requests a second were answered."
     )

@@ -32,10 +32,10 @@ def check_sidecar(address: str) -> None:
 
 
 def _get(url: str, what: str, mend: str) -> urllib3.BaseHTTPResponse:
+    if not url.startswith(("http://", "https://")):
+        raise LoadError(f"{what} is no address: http://name:port is one")
     try:
         return urllib3.request("GET", url, timeout=SECONDS, retries=False)
-    except urllib3.exceptions.LocationValueError as error:
-        raise LoadError(f"{what} is no address: http://name:port is one") from error
     except urllib3.exceptions.HTTPError as error:
         raise LoadError(f"{what} does not answer ({reason(error)}): {mend}") from error
 

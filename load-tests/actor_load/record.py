@@ -189,12 +189,13 @@ class Record(Part):
 
     def summary(self, started: float | None = None, ended: float | None = None, prefix: str = "") -> "Summary":
         """Of the seconds in ``[started, ended)`` under names that start with ``prefix``; retries only if asked for."""
-        first, last = started or self.started, ended or self.ended + 1
+        first = started or self.started
+        last = ended or self.ended
         return Summary.of(
             (
                 second
                 for second in self.seconds
-                if int(first) <= second.at < last
+                if int(first) <= second.at < (last if ended else last + 1)  # the run's last second counts
                 and second.name.startswith(prefix)
                 and (prefix.startswith(RETRY_PREFIX) or not second.name.startswith(RETRY_PREFIX))
             ),

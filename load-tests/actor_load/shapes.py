@@ -314,8 +314,14 @@ class StepsToKnee:
         self._now = run_time
         if self._started is None:
             self._started = self._clock()
-        tick = next(self._search, None) if run_time < self._run_time else None
-        if tick is None and self._ended is None:
+        if self._ended is not None:
+            return None
+        if run_time >= self._run_time:
+            self._ending = self._out_of_time()
+            tick = None
+        else:
+            tick = next(self._search, None)
+        if tick is None:
             self._ended = self._clock()
             self._event("phase", f"steps end: {self._headline()}")
         return tick
@@ -364,7 +370,7 @@ class StepsToKnee:
             while self._bad - self._good > max(1, RESOLUTION * self._good):
                 step = yield from self._try((self._good + self._bad) // 2)
                 if step is None:
-                    self._ending = f"{self._between()}: --run-time ended before more was known."
+                    self._ending = self._out_of_time()
                     return
                 if step.problem:
                     self._bad = step.users
@@ -382,15 +388,20 @@ class StepsToKnee:
     def _between(self) -> str:
         return f"The knee lies between {self._good} and {self._bad} users"
 
+    def _out_of_time(self) -> str:
+        if self._bad is not None:
+            return f"{self._between()}: --run-time ended before more was known."
+        return (
+            f"The knee was not reached: --run-time ended at {_people(self._good)}. "
+            "Give more time, or larger steps by --step-users."
+        )
+
     def _climb(self) -> Generator[Tick, None, int | None]:
         """Step by step up; returns the users that were too many, ``None`` where it ends before."""
         while self._good < self._most:
             step = yield from self._try(min(self._good + self._step_users, self._most))
             if step is None:
-                self._ending = (
-                    f"The knee was not reached: --run-time ended at {_people(self._good)}. "
-                    "Give more time, or larger steps by --step-users."
-                )
+                self._ending = self._out_of_time()
                 return None
             if step.problem:
                 return step.users

@@ -20,7 +20,7 @@ from flask import Blueprint, Response, request, send_from_directory
 from locust.env import Environment
 
 from actor_load.placement import view
-from actor_load.record import Container, PlacementSample
+from actor_load.record import PlacementSample
 
 KEY: Final = "placement"
 PAGE: Final = Path(__file__).parent / "placement" / "page"
@@ -118,8 +118,8 @@ def _rows(samples: list[PlacementSample]) -> list[dict[str, Any]]:
             "rebalanced": row.rebalanced,
             "deactivated": row.deactivated,
             "pending": row.pending,
-            "app": _usage(row.app),
-            "sidecar": _usage(row.sidecar),
+            "app": view.usage(row.app),
+            "sidecar": view.usage(row.sidecar),
         }
         for row in view.rows(samples[-1])
     ]
@@ -170,12 +170,6 @@ def _vega() -> bytes:
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else round(100 * share, 1)
-
-
-def _usage(used: Container) -> str:
-    cores = "-" if used.cpu_cores is None else f"{used.cpu_cores:.2f}"
-    memory = "-" if used.memory_bytes is None else f"{used.memory_bytes / 2**20:,.0f}"
-    return f"{cores}, {memory}"
 
 
 def _total(values: Iterator[float | None]) -> float | None:

@@ -1,6 +1,7 @@
 """Ties the parts to one Locust process: a worker only counts, the process that commands the run does all else."""
 
 import logging
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -76,7 +77,9 @@ class Commander:
         self._choose_users(options)
         if self._headless:
             self._look(options)  # before workers are waited for
-        environment.shape_class = Conductor(environment, self._plan)
+        self._conductor = environment.shape_class = Conductor(environment, self._plan)
+        # Locust's own handler comes only after the run, where it starts one by itself.
+        gevent.signal_handler(signal.SIGTERM, self._on_terminate)
         environment.events.test_stop.add_listener(self._on_stop)
         environment.events.quitting.add_listener(self._on_quitting)
         self._stream: PlacementStream | None = None
@@ -102,17 +105,19 @@ class Commander:
 
     def _look(self, options: Options) -> None:
         """Raises :class:`LoadError` for a target that can't be loaded."""
+        if options.scenario != "none":
+            if not sidecar(options):
+                raise LoadError(
+                    f"--scenario {options.scenario} calls actors through a Dapr sidecar, and there is none: run it in "
+                    "the cluster (charts/load-tests), or name one with --sidecar"
+                )
+            if self._observer is None:
+                Observer(Watched.model_validate(options)).check()  # says why it can't look
+                raise LoadError(f"--scenario {options.scenario} looks at placement: leave --placement off out")
         if any(user in users.HTTP_CLASSES for user in self._environment.user_classes):
             preflight.check_host(self._environment.host)
         if any(user in actors.ACTOR_CLASSES for user in self._environment.user_classes):
             preflight.check_sidecar(sidecar(options))
-        if options.scenario != "none":
-            if not sidecar(options):
-                raise LoadError(
-                    f"--scenario {options.scenario} calls actors: run it in the cluster, with a Dapr sidecar"
-                )
-            if self._observer is None:
-                Observer(Watched.model_validate(options)).check()  # says why it can't look
 
     def _plan(self) -> Plan:
         """For the conductor: a new run begins."""
@@ -145,6 +150,14 @@ class Commander:
             rounds=self._rounds,
         )
         return self._stage
+
+    def _on_terminate(self) -> None:
+        log.info("terminated: the run ends")
+        if not self._unfinished:
+            sys.exit(143)  # as a shell says of SIGTERM
+        if self._stage:
+            self._stage.stop()
+        self._conductor.end()
 
     def _on_stop(self, **_: Any) -> None:
         if self._stage:

@@ -142,6 +142,16 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def do_GET(self):
+        """What is looked at before a run: the chat's welcome, the sidecar's health."""
+        match self.path:
+            case "/":
+                self._say(Reply(200, {"message": "Welcome to the DACA Chat Service!"}))
+            case "/v1.0/healthz/outbound":
+                self._say(Reply(204, None))
+            case _:
+                self._say(Reply(404, {}))
+
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         key = self.headers.get("Idempotency-Key", "")
@@ -150,7 +160,10 @@ class _Handler(BaseHTTPRequestHandler):
         except HangUp:
             self.close_connection = True
             return
-        content = json.dumps(reply.body).encode()
+        self._say(reply)
+
+    def _say(self, reply):
+        content = b"" if reply.body is None else json.dumps(reply.body).encode()
         self.send_response(reply.status)
         for name, value in (("Content-Type", "application/json"), *reply.headers):
             self.send_header(name, value)
@@ -253,7 +266,7 @@ def distributed(processes):
     ]
 
 
-def command(folder, target, classes, *options, users=1, seconds=2, code=""):
+def command(folder, target, classes, *options, users=1, seconds=1, code=""):
     """Locust's command line and environment. ``code`` goes into the locustfile; ``seconds`` are counted from when all
     users are there."""
     folder = Path(folder)

@@ -148,7 +148,7 @@ def on_init_of_rounds(environment, **_):
 
 @pytest.mark.parametrize("processes", [None, 2])
 def test_rounds_of_visits_tell_where_actors_are_and_what_moved(sidecar, tmp_path, processes):
-    count = 200
+    count = 120
     two, three = dict(list(TABLE.items())[:2]), TABLE
     before, after = Ring(two), Ring(three)
     never, strays = {7}, {11, 12}
@@ -185,7 +185,7 @@ def test_rounds_of_visits_tell_where_actors_are_and_what_moved(sidecar, tmp_path
     moving = {actor_id for actor_id in ids if two[before.host_of(actor_id)] != three[after.host_of(actor_id)]}
     stray = {actor_id for actor_id in ids if number(actor_id) in strays}
     assert second["failed"] == 1
-    assert second["moved_by_ring"] == len(moving) > 20
+    assert second["moved_by_ring"] == len(moving) > 10
     assert second["moved"] == second["new_activations"] == len(moving | stray)
     assert second["mismatched"] == len(stray)
     assert sorted(second["mismatches"]) == sorted(
@@ -203,6 +203,9 @@ def test_the_share_of_a_worker_that_is_gone_has_failed(sidecar, tmp_path):
     code = (
         ROUNDS.replace("PLAN", repr([(100, {})]))
         + """
+import locust.runners
+locust.runners.HEARTBEAT_INTERVAL = 0.2
+
 @events.spawning_complete.add_listener
 def die(**_):
     if share := next(iter(ids._shares.values()), None):

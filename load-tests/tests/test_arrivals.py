@@ -31,16 +31,16 @@ def stall_once(target, after_seconds):
     return begin
 
 
-def test_turns_come_evenly_and_each_from_somebody_else(chat, tmp_path):
-    options = ["--arrival-rate", "20", "--arrival-users", "1000"]
-    run = load(tmp_path, chat.url, ["Arrivals"], *options, users=2)
+def test_turns_come_evenly_from_many_people_over_new_connections_now_and_then(chat, tmp_path):
+    code = "\nfrom actor_load.users import arrivals\narrivals.CONNECTION_SECONDS = 0.3\n"
+    run = load(tmp_path, chat.url, ["Arrivals"], "--arrival-rate", "20", users=2, seconds=2, code=code)
     assert run.failures == 0
     turns = run.entries["POST turn (due)"]
     assert turns.requests == len(chat.seen) == len({seen.body["user_id"] for seen in chat.seen})
     begun = chat.seen[0].at
     seconds = Counter(int(seen.at - begun) for seen in chat.seen)
     assert seconds[0] == pytest.approx(40, abs=3)
-    assert seconds[1] == pytest.approx(40, abs=3)
+    assert len({seen.connection for seen in chat.seen}) >= 8
 
 
 def test_people_speak_in_turn_when_they_are_few(chat, tmp_path):
@@ -51,16 +51,9 @@ def test_people_speak_in_turn_when_they_are_few(chat, tmp_path):
     assert max(turns.values()) - min(turns.values()) <= 1
 
 
-def test_connections_are_renewed(chat, tmp_path):
-    code = "\nfrom actor_load.users import arrivals\narrivals.CONNECTION_SECONDS = 0.3\n"
-    run = load(tmp_path, chat.url, ["Arrivals"], "--arrival-rate", "20", code=code)
-    assert run.failures == 0
-    assert len({seen.connection for seen in chat.seen}) >= 4
-
-
 def test_a_stall_is_seen_by_arrivals_and_hidden_by_a_closed_loop(chat, tmp_path):
-    begin = stall_once(chat, 1.0)
-    opened = load(tmp_path, chat.url, ["Arrivals"], "--arrival-rate", "40", seconds=3)
+    begin = stall_once(chat, 0.5)
+    opened = load(tmp_path, chat.url, ["Arrivals"], "--arrival-rate", "40", seconds=2.5)
     assert opened.failures == 0
     due = opened.entries["POST turn (due)"]
     # The stall held up a quarter of the turns, for half a second on the average.
@@ -71,7 +64,7 @@ def test_a_stall_is_seen_by_arrivals_and_hidden_by_a_closed_loop(chat, tmp_path)
 
     begin.clear()
     options = ["--think-time", "0", "--double-share", "0", "--long-share", "0", "--messages", "1000"]
-    closed = load(tmp_path, chat.url, ["Conversation"], *options, seconds=3)
+    closed = load(tmp_path, chat.url, ["Conversation"], *options, seconds=2.5)
     turns = closed.entries["POST turn"]
     assert turns.requests > due.requests
     assert max(turns.latency_ms) > 900  # it was there
@@ -93,7 +86,7 @@ def hold_up():  # Locust has patched sleep: this is work that lets nothing else 
 def on_spawned(**_):
     gevent.spawn_later(0.5, hold_up)
 """
-    run = load(tmp_path, chat.url, ["Arrivals"], "--arrival-rate", "40", code=code)
+    run = load(tmp_path, chat.url, ["Arrivals"], "--arrival-rate", "40", seconds=2, code=code)
     assert run.failures == 0
     times = [seen.at for seen in chat.seen]
     gap = max(after - before for before, after in pairwise(times))

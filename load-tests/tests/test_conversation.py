@@ -1,7 +1,7 @@
 """People who chat, against a chat that does not always keep its promises."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import pairwise
 
 import pytest
@@ -50,10 +50,10 @@ def test_a_person_has_sessions_of_several_messages_each_over_a_connection_of_its
 
 
 def test_long_sessions_and_second_texts_are_counted_by_themselves(chat, tmp_path):
-    chat.before = lambda _: time.sleep(0.03)
+    chat.before = lambda _: time.sleep(0.04 if len(chat.seen) % 2 else 0.02)  # the second may be answered first
     options = ["--think-time", "0.01", "--double-share", "0.5", "--long-share", "0.5", "--long-messages", "8"]
     run = load(tmp_path, chat.url, ["Conversation"], *options, "--messages", "2", users=5)
-    assert run.failures == 0
+    assert run.failures == 0, run.errors  # either order is right
     names = {"POST turn", "POST turn (long session)", "POST turn (second text)"}
     assert set(run.entries) == names
     assert sum(run.entries[name].requests for name in names) <= len(chat.seen)
@@ -83,7 +83,7 @@ def test_a_turn_that_broke_is_tried_again_and_counts_once(chat, tmp_path):
         return fault
 
     chat.after = after
-    run = load(tmp_path, chat.url, ["Conversation"], *QUICK, users=len(faults))
+    run = load(tmp_path, chat.url, ["Conversation"], *QUICK, users=len(faults), seconds=2)
     assert run.failures == 0, run.errors
     assert set(run.entries) == {"POST turn", *(f"RETRY {name}" for name in faults)}
     turns, retries = run.entries["POST turn"], run.requests("RETRY")
@@ -92,33 +92,31 @@ def test_a_turn_that_broke_is_tried_again_and_counts_once(chat, tmp_path):
     assert turns.percentile(1) >= 250  # with the time of both tries, and the wait between them
 
 
-def test_retry_after_is_heeded(chat, tmp_path):
+def test_retries_end_and_wait_as_they_are_told(chat, tmp_path):
     is_first = first_of_each_turn()
+    draining = Reply(503, {"type": "/problems/draining"}, [("Retry-After", "0")])
     busy = Reply(503, {"type": "/problems/busy"}, [("Retry-After", "1")])
-    chat.before = lambda seen: busy if is_first(seen) else None
-    run = load(tmp_path, chat.url, ["Conversation"], *QUICK, seconds=3)
-    assert run.failures == 0
-    assert run.entries["POST turn"].percentile(1) >= 1000
-    first, second = chat.seen[:2]
+
+    def before(seen):
+        match person(seen):
+            case 0:
+                return Reply(422, {"type": "/problems/invalid-field"})  # trying again cannot help
+            case 1:
+                return draining
+        return busy if is_first(seen) else None
+
+    chat.before = before
+    run = load(tmp_path, chat.url, ["Conversation"], *QUICK, "--retries", "2", users=3, seconds=2)
+    tries = Counter((person(seen), seen.key) for seen in chat.seen)
+    assert {tries[turn] for turn in tries if turn[0] == 0} == {1}
+    assert {tries[turn] for turn in tries if turn[0] == 1} == {3}
+    assert run.errors == {
+        f"POST turn: CatchResponseError({error!r})": sum(who == number for who, _ in tries)
+        for number, error in enumerate(("422 /problems/invalid-field", "503 /problems/draining"))
+    }
+    first, second = [seen for seen in chat.seen if person(seen) == 2][:2]
     assert first.key == second.key
     assert 1 <= second.at - first.at < 1.5
-
-
-def test_what_cannot_succeed_is_not_tried_again(chat, tmp_path):
-    chat.before = lambda _: Reply(422, {"type": "/problems/invalid-field"})
-    run = load(tmp_path, chat.url, ["Conversation"], *QUICK, seconds=1)
-    assert run.errors == {
-        "POST turn: CatchResponseError('422 /problems/invalid-field')": run.entries["POST turn"].requests
-    }
-    assert len({seen.key for seen in chat.seen}) == len(chat.seen)
-
-
-def test_a_turn_has_failed_when_all_its_tries_have(chat, tmp_path):
-    chat.before = lambda _: Reply(503, {"type": "/problems/draining"}, [("Retry-After", "0")])
-    run = load(tmp_path, chat.url, ["Conversation"], *QUICK, "--retries", "2", seconds=1)
-    turns = run.entries["POST turn"]
-    assert turns.failures == turns.requests > 0
-    assert 0 <= run.entries["RETRY retry after 503"].requests - 2 * turns.requests <= 2
 
 
 def test_no_answer_at_all_is_a_failure_that_says_why(tmp_path):
@@ -152,15 +150,6 @@ def test_a_broken_promise_is_a_failure(chat, tmp_path):
         error: 2 if error in again else 1 for error in broken
     }
     assert run.entries["POST turn"].requests > 10 * len(broken)
-
-
-def test_a_double_text_may_be_answered_in_either_order(chat, tmp_path):
-    seconds = iter(range(1000))
-    chat.before = lambda _: time.sleep(0.04 if next(seconds) % 2 else 0)
-    options = ["--think-time", "0", "--double-share", "1", "--long-share", "0"]
-    run = load(tmp_path, chat.url, ["Conversation"], *options)
-    assert run.failures == 0, run.errors
-    assert run.entries["POST turn (second text)"].requests > 10
 
 
 def test_a_turn_of_unknown_outcome_may_be_missing_or_come_later(chat, tmp_path):

@@ -15,10 +15,9 @@ def target():
         yield target
 
 
-@pytest.mark.parametrize("processes", [None, 3])
-def test_the_actors_of_a_run_are_shared_out_completely_and_none_twice(target, tmp_path, processes):
-    options = distributed(processes) if processes else []
-    run = load(tmp_path, target.url, ["ActivationStorm"], "--sidecar", target.url, "--actors", "100", *options, users=6)
+def test_the_actors_of_a_run_are_shared_out_completely_and_none_twice(target, tmp_path):
+    options = ["--sidecar", target.url, "--actors", "100", *distributed(3)]
+    run = load(tmp_path, target.url, ["ActivationStorm"], *options, users=6)
     assert run.failures == 0
     prefixes = {actor_id.rpartition("-")[0] for actor_id in target.ids()}
     assert len(prefixes) == 1
@@ -29,7 +28,7 @@ def test_a_worker_that_comes_during_the_run_speaks_for_people_of_its_own(target,
     port = free_port()
     quick = ["--think-time", "0.05", "--double-share", "0"]
     bind = ["--master", "--expect-workers", "1", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
-    line, environment = command(tmp_path, target.url, ["Conversation"], *quick, *bind, users=4, seconds=5)
+    line, environment = command(tmp_path, target.url, ["Conversation"], *quick, *bind, users=4, seconds=4)
     join = ["-m", "locust", "-f", tmp_path / "locustfile.py", "--worker", "--master-port", port]
     worker = [str(part) for part in (sys.executable, *join)]
     more = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -71,7 +70,7 @@ def keep(environment, **_):
     started.append(environment)
 """
     options = ["--think-time", "0.05", "--sidecar", target.url]
-    load(tmp_path, target.url, ["Conversation"], *options, users=2, seconds=3, code=code)
+    load(tmp_path, target.url, ["Conversation"], *options, users=2, seconds=2, code=code)
     people = {seen.body["user_id"] for seen in target.seen}
     assert len(people) == 4
     assert len({user_id.split("-user-")[0] for user_id in people}) == 2

@@ -1,9 +1,8 @@
-"""The placement view: what is asked of Kubernetes, what becomes of the answers, and what is said when there are none."""
+"""The placement view: what is asked of Kubernetes, what becomes of the answers, and what is said without any."""
 
 import time
 
 import pytest
-
 from actor_load.errors import LoadError
 from actor_load.options import Options
 from actor_load.placement import kube, observer, view
@@ -107,10 +106,11 @@ def test_kubelets_that_may_not_be_asked_are_named_once(cluster, watch):
     cluster.answers[api.NODE] = api.forbidden()
     watching = watch()
     first, second = watching.observe(), watching.observe()
-    assert first.problems == [
-        f"node node-1 does not tell CPU and memory: {api.USER} may not get nodes/proxy of the cluster: bind it a ClusterRole "
-        'with {apiGroups: [""], resources: [nodes/proxy], verbs: [get]}, as charts/load-tests does'
-    ]
+    (problem,) = first.problems
+    assert problem == (
+        f"node node-1 does not tell CPU and memory: {api.USER} may not get nodes/proxy of the cluster: bind it a "
+        'ClusterRole with {apiGroups: [""], resources: [nodes/proxy], verbs: [get]}, as charts/load-tests does'
+    )
     assert second.problems == []
     assert second.pods[0].containers == {}
 
@@ -144,10 +144,8 @@ def test_a_pod_that_is_silent_delays_and_hides_no_other(cluster, watch, monkeypa
     assert time.monotonic() - started < 1
     assert [found.name for found in sample.pods if found.active_actors is None] == ["chat-07"]
     assert all(found.pending_calls == 0 for found in sample.pods)
-    assert sample.problems == [
-        "the sidecar of chat-07 (/v1.0/metadata) does not answer: "
-        f"no answer within 0.3 s of the cluster's API at {cluster.url}"
-    ]
+    silence = f"no answer within 0.3 s of the cluster's API at {cluster.url}"
+    assert sample.problems == [f"the sidecar of chat-07 (/v1.0/metadata) does not answer: {silence}"]
 
 
 def test_a_ready_pod_whose_sidecar_refuses_is_a_problem_and_a_starting_or_leaving_one_is_none(cluster, watch):
@@ -224,7 +222,8 @@ def test_pods_without_a_sidecar_are_named(cluster, refusal):
 def test_a_namespace_without_placement_names_the_option(cluster, refusal):
     cluster.answers[api.PLACEMENT] = items()
     assert refusal() == (
-        "namespace dapr-system has no pod of Dapr's placement (app=dapr-placement-server): --dapr-namespace names another"
+        "namespace dapr-system has no pod of Dapr's placement (app=dapr-placement-server): "
+        "--dapr-namespace names another"
     )
 
 
@@ -237,20 +236,19 @@ def test_placement_that_does_not_tell_its_table_names_the_value(cluster, refusal
 
 
 @pytest.mark.parametrize(
-    ("path", "right", "group", "namespace"),
+    ("path", "right", "namespace"),
     [
-        (api.DEPLOYMENT, "get deployments", "apps", "daca"),
-        (api.PODS, "list pods", "", "daca"),
-        (api.metadata("chat-a"), "get pods/proxy", "", "daca"),
-        (api.PLACEMENT, "list pods", "", "dapr-system"),
-        (api.state(), "get pods/proxy", "", "dapr-system"),
+        (api.DEPLOYMENT, "get deployments", "daca"),
+        (api.PODS, "list pods", "daca"),
+        (api.metadata("chat-a"), "get pods/proxy", "daca"),
+        (api.PLACEMENT, "list pods", "dapr-system"),
+        (api.state(), "get pods/proxy", "dapr-system"),
     ],
 )
-def test_a_missing_permission_names_verb_resource_namespace_and_the_mend(
-    cluster, refusal, path, right, group, namespace
-):
+def test_a_missing_permission_names_verb_resource_namespace_and_the_mend(cluster, refusal, path, right, namespace):
     cluster.answers[path] = api.forbidden()
     verb, resource = right.split()
+    group = "apps" if resource == "deployments" else ""
     assert refusal() == (
         f"{api.USER} may not {right} in namespace {namespace}: bind it a Role with "
         f'{{apiGroups: ["{group}"], resources: [{resource}], verbs: [{verb}]}}, as charts/load-tests does'
@@ -362,7 +360,7 @@ def test_containers_beside_the_sidecar_are_the_app():
     }
     row = view.rows(sampled(one_pod("chat-a", "10.0.0.1", {}, containers=containers)))[0]
     assert (row.app, row.sidecar) == (Container(cpu_cores=0.75, memory_bytes=2**21), Container(memory_bytes=2**21))
-    assert view.cells(row)[-4:] == ["0.75", "2", "-", "2"]
+    assert view.cells(row)[-2:] == ["0.75, 2", "-, 2"]
 
 
 def test_a_sample_without_anything_has_no_rows():

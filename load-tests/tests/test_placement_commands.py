@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from actor_load.placement import stream
 from actor_load.placement.__main__ import main
 from actor_load.placement.observer import Watched
@@ -63,7 +62,7 @@ def test_once_prints_one_table(cluster, capsys):
     said = capsys.readouterr().out
     assert "2 hosts, 40 active actors, placement table version 7; node node-1; actor type UserSessionActor" in said
     row = next(line for line in said.splitlines() if "chat-a" in line)
-    assert [cell.strip() for cell in row.split("│")[1:5]] == ["chat-a", "ready", "30", "75.0 %"]
+    assert row.split()[:5] == ["chat-a", "ready", "30", "75.0", "%"]
 
 
 def test_problems_stand_below_the_table(cluster, capsys):

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from actor_load.placement.ring import (
     Ring,
     predicted_move,

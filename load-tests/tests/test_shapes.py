@@ -502,6 +502,19 @@ class TestBounds:
     def test_a_time_that_ends_in_the_middle_of_a_second_look_says_so(self) -> None:
         steps = search(open_arrivals(0), step_users=80, run_time=45)
         assert [step.verdict.partition(",")[2] for step in steps.steps] == ["", " seen once"]
+        assert "--run-time ended at 80 users" in found(steps)[1].text
+
+    def test_a_time_that_ends_while_a_queue_clears_says_so(self) -> None:
+        steps = search(open_arrivals(0), step_users=80, run_time=60)
+        assert found(steps)[1].text.endswith(
+            "The knee lies between 80 and 160 users: --run-time ended before more was known."
+        )
+
+    def test_it_has_ended_when_it_has_ended(self) -> None:
+        steps = search(open_arrivals(0), run_time=70)
+        section = steps.section()
+        assert steps.tick(71) is None
+        assert steps.section() == section
 
     def test_a_system_that_answers_nothing_has_no_knee(self) -> None:
         steps = search(open_arrivals(0, stalls=[(0, 10_000)]), step_users=4)

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from actor_load import web
 from actor_load.record import Container, Host, PlacementSample, PodSample
+from support import browser
 
 LOAD_TESTS = Path(__file__).parents[1]
 STARTED = 1_795_464_000.25
@@ -227,6 +227,30 @@ def test_the_page_of_the_charts_needs_nothing_from_elsewhere(ui):
     assert kind.endswith("javascript")
     assert "window.vegaEmbed=" in script
     assert ui.get("placement/tab.js")[1].endswith("javascript")
+
+
+def test_a_browser_shows_the_tab_live_with_its_charts(ui):
+    with browser.page(viewport={"width": 1400, "height": 1100}) as opened:
+        seen = browser.watch(opened)
+        opened.goto(ui.url)
+        opened.get_by_role("tab", name="Placement").click()
+        opened.get_by_role("cell", name="chat-1", exact=True).wait_for()
+        below = opened.frame_locator('iframe[title="Placement over time"]')
+        below.get_by_text("2 hosts, 40 active actors, placement table version 2").wait_for()
+        for chart in ("#active", "#cpu"):
+            below.locator(f"{chart} .mark-line path").nth(1).wait_for(state="attached")
+            assert below.locator(f"{chart} .role-mark.mark-rule line").count() == 1, "where the table changed"
+        ui.show([*SAMPLES, sample(8, 3, 7)])
+        below.get_by_text("1 host, 7 active actors, placement table version 3").wait_for()
+        opened.get_by_role("cell", name="chat-1", exact=True).wait_for(state="detached")
+        below.locator("#active .role-mark.mark-rule line").nth(1).wait_for(state="attached")
+        opened.get_by_role("tab", name="Download Data").click()
+        opened.locator("iframe").wait_for(state="detached")
+        with opened.expect_download() as download:
+            opened.get_by_text("Download placement CSV").click()
+        assert Path(download.value.path()).read_text() == ui.get("placement/csv")[0]
+        assert seen.problems == []
+        assert {address for address in seen.requests if not address.startswith(ui.url)} == set()
 
 
 def test_below_a_base_path_it_is_there_too(tmp_path):

@@ -11,7 +11,6 @@ from uuid import uuid4
 import kubernetes
 import pytest
 import yaml
-
 from actor_load.errors import LoadError
 from actor_load.placement.observer import Observer, Watched
 from actor_load.placement.ring import Ring, predicted_moved
@@ -62,6 +61,7 @@ def host(cluster, actor_id):
 
 
 def test_a_sample_names_the_pods_and_counts_an_actor_that_was_just_called(cluster, observer, user_id):
+    cluster.settle()
     before = observer.observe()
     pods = {pod.metadata.name: pod.status.pod_ip for pod in cluster.pods("chat-service")}
     assert {pod.name: pod.ip for pod in before.pods} == pods

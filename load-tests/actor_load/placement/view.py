@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from rich import box
 from rich.table import Table as RichTable
 
 from actor_load.placement.pods import SIDECAR
@@ -94,10 +95,8 @@ COLUMNS: Final = (
     "rebalanced",
     "deactivated",
     "pending",
-    "app CPU",
-    "app MiB",
-    "sidecar CPU",
-    "sidecar MiB",
+    "app: cores, MiB",
+    "sidecar: cores, MiB",
 )
 """Titles of :func:`cells`."""
 
@@ -114,8 +113,16 @@ def cells(row: Row) -> list[str]:
         _percent(row.ring),
         f"{row.share / row.ideal:.2f}" if row.share is not None and row.ideal else "-",
         *("-" if count is None else f"{count:,}" for count in (row.rebalanced, row.deactivated, row.pending)),
-        *(text for used in (row.app, row.sidecar) for text in (_cores(used), _mebibytes(used))),
+        usage(row.app),
+        usage(row.sidecar),
     ]
+
+
+def usage(used: Container) -> str:
+    """CPU in cores and memory in MiB: ``0.25, 104``."""
+    cores = "-" if used.cpu_cores is None else f"{used.cpu_cores:.2f}"
+    memory = "-" if used.memory_bytes is None else f"{used.memory_bytes / 2**20:,.0f}"
+    return f"{cores}, {memory}"
 
 
 def title(sample: PlacementSample) -> str:
@@ -123,7 +130,7 @@ def title(sample: PlacementSample) -> str:
     version = "unknown" if sample.version is None else str(sample.version)
     active = sum(sum((pod.active_actors or {}).values()) for pod in sample.pods)
     hosts = sum(bool(host.actor_types) for host in sample.hosts)
-    return f"{hosts} hosts, {active:,} active actors, placement table version {version}"
+    return f"{_counted(hosts, 'host')}, {_counted(active, 'active actor')}, placement table version {version}"
 
 
 def table(sample: PlacementSample) -> RichTable:
@@ -139,11 +146,15 @@ def table(sample: PlacementSample) -> RichTable:
         caption="\n".join(sample.problems) or None,
         caption_justify="left",
         caption_style="yellow",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
     names = [name for name in COLUMNS if name not in common]
     for name in names:
         left = COLUMNS.index(name) < COLUMNS.index("active")
-        shown.add_column(name, justify="left" if left else "right", overflow="fold")
+        # In a narrow terminal headings break, not names of pods.
+        shown.add_column(name, justify="left" if left else "right", no_wrap=name == "pod", overflow="fold")
     for row in found:
         shown.add_row(*(row[name] for name in names))
     return shown
@@ -153,6 +164,10 @@ def table(sample: PlacementSample) -> RichTable:
 def _shares(addresses: tuple[str, ...]) -> dict[str, float]:
     """Of the ring; hosts stay the same from sample to sample."""
     return Ring(addresses).shares()
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _state(pod: PodSample | None, address: str) -> str:
@@ -171,11 +186,3 @@ def _sum(containers: Iterable[tuple[str, Container]], *, sidecar: bool) -> Conta
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def _cores(used: Container) -> str:
-    return "-" if used.cpu_cores is None else f"{used.cpu_cores:.2f}"
-
-
-def _mebibytes(used: Container) -> str:
-    return "-" if used.memory_bytes is None else f"{used.memory_bytes / 2**20:,.0f}"

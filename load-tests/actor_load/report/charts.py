@@ -167,7 +167,7 @@ class TimeChart:
             )
             return area
         dashes = alt.Scale(domain=names, range=[list(one.dash) for one in self.series])
-        widths = alt.Scale(domain=names, range=[one.width for one in self.series])
+        widths = alt.Scale(type="ordinal", domain=names, range=[one.width for one in self.series])
         chart = chart.encode(
             strokeDash=alt.StrokeDash("series:N", scale=dashes, legend=None),
             strokeWidth=alt.StrokeWidth("series:O", scale=widths, legend=None),

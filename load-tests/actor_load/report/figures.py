@@ -68,7 +68,7 @@ class Figure:
             drawn = self.chart.draw(zoomed=True, height=self.height)
         else:
             drawn = self.chart.draw()
-        return configured(drawn, self.chart.data(), PAGE_FONT) | {"description": f"{self.title}. {self.words}"}
+        return configured(drawn, self.chart.data(), PAGE_FONT)
 
 
 class Figures:
@@ -237,6 +237,7 @@ class Figures:
                 coloured(names),
                 unit=CORES,
                 limits=[Limit(1, "one core")],
+                least_top=1.2,
             ),
             self._over_time(
                 "Users",

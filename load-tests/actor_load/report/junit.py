@@ -21,6 +21,11 @@ def render(record: Record) -> bytes:
     for section in record.sections:
         document.append(_suite(section.title, section.checks, section.started, section.ended, record))
     document.update_statistics()
+    # Not the sums of what was checked at the same time.
+    document.time = round(record.ended - record.started, 3)
+    times = [(record.started, record.ended), *((section.started, section.ended) for section in record.sections)]
+    for suite, (started, ended) in zip(document, times, strict=True):
+        suite.time = round(ended - started, 3)
     content: bytes = document.tostring()
     return content
 
@@ -39,8 +44,6 @@ def _suite(title: str, checks: Sequence[Check], started: float, ended: float, re
             failure.text = _xml(check.detail)
             case.result = [failure]
         suite.add_testcase(case)
-    suite.update_statistics()
-    suite.time = round(ended - started, 3)  # not the sum of its checks', which were made at the same time
     return suite
 
 

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Final
 
 from actor_load.record import RETRY_PREFIX, TURN_PREFIX, Check, Figure, GeneratorSample, Record, Summary
-from actor_load.report import words
+from actor_load.report import pods, words
 
 BUSY_CORES: Final = 0.85
 """A process of Locust is one thread: above this its own waiting is part of the latencies that it measures."""
@@ -63,6 +63,10 @@ def warnings(record: Record) -> list[str]:
             f"The load generator was near a core in {', '.join(names)}: latencies there include its own waiting. "
             "Run it with more workers."
         )
+    for name, samples in pods.seen(record).items():
+        if again := samples[-1][1].restarts - samples[0][1].restarts:
+            times = "once" if again == 1 else f"{again} times"
+            found.append(f"A container of {name} restarted {times} during the run: its last log says why.")
     problems = [problem for sample in record.placement for problem in sample.problems]
     if problems:
         times = "once" if len(problems) == 1 else f"{len(problems)} times"

@@ -13,8 +13,7 @@ async function draw(figure) {
     renderer: "svg",
     tooltip: { disableDefaultStyle: true },
   };
-  const { view } = await vegaEmbed(chart, spec, options);
-  chart.querySelector("svg").setAttribute("aria-hidden", "true"); // the frame around it says it in words
+  const { view } = await vegaEmbed(chart.firstElementChild, spec, options);
   if (view.getState().signals && "from" in view.getState().signals) {
     const whole = [view.signal("from"), view.signal("to")];
     drawn.push({ view, whole });

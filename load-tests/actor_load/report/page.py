@@ -18,13 +18,13 @@ from actor_load.report.figures import Figure, Figures
 from actor_load.report.marks import numbered
 from actor_load.report.spread import Spread, spreads
 
-_NUMBER = re.compile(r"[-+±<]? ?[\d,.]+( ?(%|/s|s|ms|min|MiB).*| \(.*\))?$|-?$")
+_NUMBER = re.compile(r"[-+±<]? ?\d[\d,]*(\.\d+)?( ?(%|/s|s|ms|min|MiB|kB).*| \(.*\))?$|-?$")
 _HERE = Path(__file__).parent
-_REQUESTS = ("name", "answered", "failed", "a second", "p50", "p95", "p99", "slowest")
-_REQUESTS_TITLE = "Tries more of a turn have a name that begins with retry; they are counted nowhere else"
-_SPREAD = ("until", "pods", "pod", "actors", "share", "ideal", "by the ring", "off, in points", "by chance")
+REQUEST_COLUMNS = ("name", "answered", "failed", "a second", "p50", "p95", "p99", "slowest")
+_REQUEST_TITLE = "Tries more of a turn have a name that begins with retry; they are counted nowhere else"
+_SPREAD_COLUMNS = ("until", "pods", "pod", "actors", "share", "ideal", "by the ring", "off, in points", "by chance")
 _SPREAD_TITLE = "Active actors at the end of each settled table; “by chance” is two standard deviations"
-_PODS = ("in charts", "pod", "node", "address", "seen", "restarts", "most actors")
+POD_COLUMNS = ("in charts", "pod", "node", "address", "seen", "restarts", "most actors")
 _SHARE_CHARTS = 6
 """Of the settled tables; all of them are in the page's table."""
 
@@ -82,11 +82,11 @@ def _render(record: Record) -> str:
         traffic=[figure for figure in (figures.latency(), figures.throughput()) if figure],
         placement=[figure for figure in (figures.placement(), *figures.table()) if figure],
         shares=[figures.shares(one) for one in spread[-_SHARE_CHARTS:]],
-        spread=_Table(_SPREAD, _spread(record, spread), _SPREAD_TITLE),
+        spread=_Table(_SPREAD_COLUMNS, _spread(record, spread), _SPREAD_TITLE),
         resources=figures.resources(),
         generator=figures.generator(),
-        requests=_Table(_REQUESTS, _requests(record), _REQUESTS_TITLE),
-        pods=_Table(_PODS, _pods(record), "Pods"),
+        requests=_Table(REQUEST_COLUMNS, _requests(record), _REQUEST_TITLE),
+        pods=_Table(POD_COLUMNS, _pods(record), "Pods"),
         failures=_Table(("name", "count", "error"), _failures(record), ""),
         made=[
             _Table((title, "value"), [list(pair) for pair in of.items()], "")
@@ -109,7 +109,7 @@ def _part(record: Record, section: Section) -> _Part:
         figures.throughput(height=170, wide=False),
         figures.placement(height=170, wide=True),
     ]
-    began, ended = (words.elapsed(at - record.started) for at in (section.started, section.ended))
+    began, ended = (words.elapsed(at - int(record.started)) for at in (section.started, section.ended))
     tables = [_Table(table.columns, table.rows, table.title) for table in section.tables]
     return _Part(section, tables, [figure for figure in drawn if figure], f"{began} to {ended}")
 
@@ -127,7 +127,7 @@ def _script(text: str) -> Markup:
 
 
 def _requests(record: Record) -> Rows:
-    """For :data:`_REQUESTS`."""
+    """For :data:`REQUEST_COLUMNS`."""
     seconds = record.ended - record.started
     rows = []
     for name in sorted({second.name for second in record.seconds}):
@@ -146,11 +146,11 @@ def _requests(record: Record) -> Rows:
 
 
 def _spread(record: Record, found: list[Spread]) -> Rows:
-    """For :data:`_SPREAD`."""
+    """For :data:`_SPREAD_COLUMNS`."""
     names = pods.short_names(record)
     return [
         [
-            words.elapsed(spread.at - record.started),
+            words.elapsed(spread.at - int(record.started)),
             str(len(spread.pods)),
             names[pod.pod],
             f"{pod.actors:,}",
@@ -166,12 +166,12 @@ def _spread(record: Record, found: list[Spread]) -> Rows:
 
 
 def _pods(record: Record) -> Rows:
-    """For :data:`_PODS`."""
+    """For :data:`POD_COLUMNS`."""
     names = pods.short_names(record)
     rows = []
     for name, samples in pods.seen(record).items():
         _, last = samples[-1]
-        first_seen, last_seen = (words.elapsed(at - record.started) for at in (samples[0][0], samples[-1][0]))
+        first_seen, last_seen = (words.elapsed(at - int(record.started)) for at in (samples[0][0], samples[-1][0]))
         most: Counter[str] = Counter()
         for _, pod in samples:
             most |= Counter(pod.active_actors or {})
@@ -200,6 +200,6 @@ def _event(number: int, event: Event, record: Record) -> dict[str, Any]:
         "number": number,
         "kind": event.kind,
         "text": event.text,
-        "elapsed": words.elapsed(event.at - record.started),
+        "elapsed": words.elapsed(event.at - int(record.started)),
         "clock": words.clock(event.at),
     }

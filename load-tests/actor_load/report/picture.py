@@ -34,10 +34,10 @@ _LONGEST: Final = 60
 def draw(record: Record) -> bytes:
     """The PNG."""
     with unchecked():
-        return vl_convert.vegalite_to_png(_spec(record), scale=_SCALE)
+        return vl_convert.vegalite_to_png(spec(record), scale=_SCALE)
 
 
-def _spec(record: Record) -> dict[str, Any]:
+def spec(record: Record) -> dict[str, Any]:
     figures = Figures(record)
     found = [
         figures.latency(height=190),
@@ -121,9 +121,7 @@ def _strip(figures: Figures, data: Data) -> alt.Chart:
         ends[lane : lane + 1] = [x + width]
         rows.append({"x": x, "y": (lane + 0.5) * _LANE_HEIGHT, "text": text, "kind": mark.kind})
     if left_out:
-        rows.append(
-            {"x": 0, "y": (_LANES + 0.5) * _LANE_HEIGHT, "text": f"and {left_out} events more", "kind": "phase"}
-        )
+        rows.append({"x": 0, "y": (_LANES + 0.5) * _LANE_HEIGHT, "text": f"and {left_out} more", "kind": "phase"})
     data["strip"] = rows
     height = _LANE_HEIGHT * (len(ends) + bool(left_out))
     texts: alt.Chart = (

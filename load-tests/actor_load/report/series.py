@@ -26,9 +26,10 @@ MOST_POINTS: Final = 600
 """Of a series: more than a screen has room for."""
 
 REQUESTS_A_BIN: Final = 20
-"""A percentile of fewer says little: slow runs get wider bins, but at least 60 of them."""
+"""A percentile of fewer says little: slow runs get wider bins."""
 
 FEWEST_POINTS: Final = 60
+"""About as many bins there are at least, however few requests they have."""
 
 WIDTHS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 """Seconds that people count in."""
@@ -51,9 +52,10 @@ class Span:
         """The whole run, or what lies between the two times."""
         first = int(started or record.started)
         last = max(ceil(ended or record.ended), first + 1)
+        lasted = min(last, record.ended) - max(first, record.started)
         answered = sum(second.answered for second in record.seconds if first <= second.at < last)
-        wanted = min(REQUESTS_A_BIN * (last - first) / max(answered, 1), (last - first) / FEWEST_POINTS)
-        return cls((record.started, record.ended), first, last, _width(max(wanted, (last - first) / MOST_POINTS)))
+        wanted = min(REQUESTS_A_BIN * lasted / max(answered, 1), 0.95 * lasted / FEWEST_POINTS)
+        return cls((record.started, record.ended), first, last, _width(max(wanted, lasted / MOST_POINTS)))
 
     @property
     def origin(self) -> int:

@@ -1,51 +1,47 @@
 """The end of a run in the terminal: a screen of what the page has in full."""
 
-from rich.columns import Columns
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from actor_load.record import Figure, Record, Section
+from actor_load.record import Figure, Record
 from actor_load.record import Table as Found
 from actor_load.report import overview
+
+_BETWEEN = "   "
 
 
 def show(record: Record, console: Console) -> None:
     """Prints verdict, headline, what each section found, and a line for each check that failed."""
     console.print()
     console.print(Text(record.title, "bold"))
-    console.print(_figures(overview.headline(record)))
+    _print_figures(overview.headline(record), console)
     for warning in overview.warnings(record):
         console.print(Text(f"Mind: {warning}", "yellow"))
     for section in record.sections:
-        console.print(_section(section))
+        console.print()
+        console.print(Text(section.title, "bold"))
+        _print_figures(section.figures, console)
+        for table in section.tables:
+            console.print(_table(table))
     console.print()
     for failed in overview.failed_checks(record):
         console.print(Text.assemble(("FAILED ", "bold red"), failed), soft_wrap=True)
     console.print(Text(overview.verdict(record), "bold green" if record.passed else "bold red"))
 
 
-def _section(section: Section) -> Group:
-    parts: list[Text | Columns | Table] = [Text(), Text(section.title, "bold")]
-    if section.figures:
-        parts.append(_figures(section.figures))
-    parts.extend(_table(table) for table in section.tables)
-    return Group(*parts)
-
-
-def _figures(figures: list[Figure]) -> Columns:
-    """Side by side, as many as the terminal is wide."""
-    return Columns(
-        [
-            Text.assemble((figure.name, "dim"), " ", (figure.value, "bold"), (_note(figure), "dim"))
-            for figure in figures
-        ],
-        padding=(0, 3),
-    )
-
-
-def _note(figure: Figure) -> str:
-    return f" ({figure.note})" if figure.note else ""
+def _print_figures(figures: list[Figure], console: Console) -> None:
+    """As many in a line as have room in it."""
+    line = Text()
+    for figure in figures:
+        note = f" ({figure.note})" if figure.note else ""
+        shown = Text.assemble((figure.name, "dim"), " ", (figure.value, "bold"), (note, "dim"))
+        if line and line.cell_len + len(_BETWEEN) + shown.cell_len > console.width:
+            console.print(line)
+            line = Text()
+        line = Text.assemble(line, _BETWEEN, shown) if line else shown
+    if line:
+        console.print(line)
 
 
 def _table(found: Found) -> Table:

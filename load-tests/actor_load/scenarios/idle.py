@@ -42,7 +42,7 @@ def idle(stage: Stage) -> None:
             f"of idleness; the time-out is {idle_seconds:.0f} s",
         )
         again = stage.visit(count)
-        activations(findings, stage, again, empty, stage.sample())
+        activations(findings, stage, again, empty, stage.sample_with_memory())
         findings.check(
             "every actor was activated anew",
             again.found.new_activations == count,

@@ -1,10 +1,12 @@
 """A rolling update of the hosts while people chat."""
 
+from typing import Final
+
 from actor_load.scenarios.stage import Stage
 from actor_load.scenarios.visiting import moves
 
-VISITED = 2000
-REST_SECONDS = 10.0
+VISITED: Final = 1000
+REST_SECONDS: Final = 10.0
 
 
 def rolling(stage: Stage) -> None:

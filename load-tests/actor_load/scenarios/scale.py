@@ -7,7 +7,7 @@ from actor_load.scenarios.stage import Change, Stage
 from actor_load.scenarios.visiting import moves
 
 PODS: Final = [1, 3, 6, 2]
-VISITED: Final = 2000
+VISITED: Final = 1000
 """Actors that are looked up after each step."""
 REST_SECONDS: Final = 10.0
 

@@ -26,10 +26,15 @@ from actor_load.record import (
 )
 from actor_load.recorder import Recorder
 from actor_load.shapes import FASTEST
-from actor_load.users.visits import Round, Rounds
+from actor_load.users.visits import VISITORS, Round, Rounds
 
 SETTLE_SECONDS: Final = 240.0
 """How long the cluster may take to come to rest: a rolling update of six pods included."""
+
+KUBELET_SECONDS: Final = 15.0
+
+BESIDE_LOAD: Final = 2
+"""Actors that are visited at once while people chat."""
 
 TAIL_SECONDS: Final = 5.0
 """What a change costs shows a little longer than it lasts: turns in flight, retries."""
@@ -184,6 +189,11 @@ class Stage:
         self.wait(lambda: bool(samples) and samples[-1].at >= now, 60, "a look at placement")
         return samples[-1]
 
+    def sample_with_memory(self) -> PlacementSample:
+        """The next look in which the containers' memory is of now: the kubelet looks at it every 10 to 15 s."""
+        self.sleep(KUBELET_SECONDS)
+        return self.sample()
+
     def settle(self, pods: int, gone: frozenset[str] = frozenset()) -> float:
         """Waits until so many pods host actors, none of ``gone`` among them, and all know the same table.
 
@@ -229,7 +239,10 @@ class Stage:
         return self.change(f"scale {before} -> {after}", lambda: self.deployment.scale(after), after)
 
     def visit(self, count: int) -> "Visit":
-        """Calls ``count`` actors once, and compares where they are with the ring."""
+        """Calls ``count`` actors once, and compares where they are with the ring.
+
+        Where people chat meanwhile only few are called at once: it is the change that is measured, not the visits.
+        """
         sample = self.sample()
         table = {
             host.address: next((pod.name for pod in sample.pods if pod.ip == host.address.rpartition(":")[0]), "")
@@ -238,7 +251,7 @@ class Stage:
         }
         started = time.time()
         self.recorder.event("phase", f"{count:,} actors are visited")
-        number = self._rounds.begin(count, table)
+        number = self._rounds.begin(count, table, BESIDE_LOAD if self._users else VISITORS)
         self.wait(lambda: self._rounds.result(number) is not None, 60 + count / 20, f"{count:,} actors to answer")
         found = self._rounds.result(number)
         assert found is not None  # noqa: S101 - that is what was waited for

@@ -14,7 +14,7 @@ def storm(stage: Stage) -> None:
     ) as findings:
         before = stage.sample()
         visit = stage.visit(count)
-        activations(findings, stage, visit, before, stage.sample())
+        activations(findings, stage, visit, before, stage.sample_with_memory())
 
 
 def activations(

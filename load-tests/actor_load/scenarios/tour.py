@@ -13,7 +13,7 @@ STEP_SECONDS: Final = 8.0
 STEP_USERS: Final = 10
 MOST_USERS: Final = 400
 ACTIVATED: Final = 5000
-VISITED: Final = 2000
+VISITED: Final = 1000
 REST_SECONDS: Final = 8.0
 LOAD_OF_KNEE: Final = 0.5
 """The share of what one pod holds that goes on while the pods change: they share the cores of the machine."""
@@ -55,8 +55,8 @@ def _activations(stage: Stage) -> None:
         "What one pod holds: activations",
         f"{ACTIVATED:,} actors that nobody has called before are called once each.",
     ) as findings:
-        before = stage.sample()
-        activations(findings, stage, stage.visit(ACTIVATED), before, stage.sample())
+        before = stage.sample_with_memory()
+        activations(findings, stage, stage.visit(ACTIVATED), before, stage.sample_with_memory())
 
 
 def _scale_out(stage: Stage, users: int) -> None:

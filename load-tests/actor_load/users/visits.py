@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Final
 
 from locust import task
@@ -76,8 +77,11 @@ class Rounds:
         if not isinstance(self._runner, MasterRunner):
             _answer_rounds(environment)
 
-    def begin(self, count: int, table: Mapping[str, str]) -> int:
-        """Has the ids ``0 .. count - 1`` visited; the number of the round. A round that is under way is dropped.
+    def begin(self, count: int, table: Mapping[str, str], at_once: int = VISITORS) -> int:
+        """Has the ids ``0 .. count - 1`` visited, about ``at_once`` at the same moment; the number of the round.
+
+        A round that is under way is dropped.
+
 
         ``table`` is placement's, at rest: address ``ip:port`` -> name of the pod. Where it is empty, nothing is
         compared with the ring.
@@ -85,7 +89,10 @@ class Rounds:
         self._number += 1
         self._counts[self._number] = count
         self._parts[self._number] = {}
-        self._runner.send_message(_BEGIN, {"number": self._number, "count": count, "table": dict(table)})
+        at_once_each = ceil(at_once / max(1, len(ids.members(self._environment))))
+        self._runner.send_message(
+            _BEGIN, {"number": self._number, "count": count, "table": dict(table), "at_once": at_once_each}
+        )
         return self._number
 
     def result(self, number: int) -> Round | None:
@@ -139,6 +146,8 @@ class Visitor:
         self._share = share
         self._walk = Walk(())
         self._left = 0
+        self._under_way = 0
+        self._at_once = 0
         self._number = 0
         self._ring: Ring | None = None
         self._table: dict[str, str] = {}
@@ -146,11 +155,12 @@ class Visitor:
         self._known: dict[int, tuple[Place, str]] = {}
         """By number: where it answered from last, and the pod by the ring at that time, if there was one."""
 
-    def begin(self, environment: Environment, number: int, count: int, table: dict[str, str]) -> None:
+    def begin(self, environment: Environment, number: int, count: int, table: dict[str, str], at_once: int) -> None:
         """Starts a round."""
         numbers = self._share.numbers(count)
         self._environment = environment
         self._number = number
+        self._at_once = at_once
         self._walk, self._left = Walk(numbers), len(numbers)
         self._ring, self._table = (Ring(table) if table else None), table
         self._found = Round(count=len(numbers))
@@ -158,16 +168,21 @@ class Visitor:
             self._answer()
 
     def visit(self, user: ActorUser) -> bool:
-        """Visits one id; ``False`` where there was none to visit."""
+        """Visits one id; ``False`` where there was none to visit, or enough users do."""
+        if self._under_way >= self._at_once:
+            return False
         walk, number = self._walk, self._walk.step()
         if number is None:
             return False
         actor_id = self._share.id(number)
+        self._under_way += 1
         try:
             place = user.visit(actor_id)
         except BaseException:  # Locust ends the user in the middle
             walk.put_back(number)
             raise
+        finally:
+            self._under_way -= 1
         given_up = place is None and not walk.failed(number)
         if walk is not self._walk:  # another round has begun meanwhile
             return True
