@@ -1,8 +1,8 @@
 #!/bin/sh
-# node-init.sh STATE CATATONIT PODS: the first process of a node's namespaces. When it ends, the kernel ends every other
+# node-init.sh STATE CATATONIT PODS SERVICES: the first process of a node's namespaces. When it ends, the kernel ends every other
 # process of the node and drops all its mounts and its network.
 set -eu
-state=$1 catatonit=$2 pods=$3
+state=$1 catatonit=$2 pods=$3 services=$4
 
 # A kubelet propagates mounts between pods and node: none of them reaches the machine. What programs write to fixed
 # places goes to the node's state.
@@ -19,6 +19,11 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 ip route add unreachable "$pods"
 # Only this node knows where its pods are: on the interface that leads to the internet they go by the node's address.
 iptables -t nat -A POSTROUTING -o internet -j MASQUERADE
+# Nor is a Service. While kube-proxy writes that it has no pod left, its address is nobody's for a moment, and somebody on
+# the internet might answer. Not by a route: the node's own programs would meet it before kube-proxy's rules.
+for chain in FORWARD OUTPUT; do
+  iptables -A "$chain" -o internet -d "$services" -j REJECT
+done
 # pasta sends now and then a segment that belongs to no connection for the kernel. Left alone, it would be answered with
 # a reset, which ends the connection of the pod that it was meant for.
 iptables -A INPUT -i internet -m conntrack --ctstate INVALID -j DROP

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cluster.bare.layout import HERE, PODS, Node
+from cluster.bare.layout import HERE, PODS, SERVICES, Node
 from cluster.bare.packages import unpacked
 from cluster.errors import CommandError
 from cluster.logs import show_end
@@ -99,7 +99,7 @@ def start_init(node: Node) -> Process:
     """Starts the node's namespaces; their network is empty."""
     component = init(node)
     catatonit, *_ = component.command
-    script = ["sh", str(HERE / "node-init.sh"), str(node.state), catatonit, str(PODS)]
+    script = ["sh", str(HERE / "node-init.sh"), str(node.state), catatonit, str(PODS), str(SERVICES)]
     _launch(component, ["unshare", *_NAMESPACES, "--fork", "--mount-proc", "--propagation", "slave", *script])
     return _started(component)
 

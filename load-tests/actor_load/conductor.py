@@ -18,6 +18,9 @@ from actor_load.errors import LoadError
 LEAVE_SECONDS: Final = 40.0
 """How long users may take to leave: a turn may wait 30 s for the one before it."""
 
+DONE_TICKS: Final = 5
+"""Nobody is there for so many ticks: workers report their users each second, some of them late."""
+
 Tick = tuple[int, float]
 """Users, and how many of them start or stop in a second."""
 
@@ -47,6 +50,8 @@ class Conductor(LoadTestShape):
         self._plan: Plan | None = None
         self._leaving_since: float | None = None
         self._ended = False
+        self._asked_for = 0
+        self._ticks_without = 0
         environment.events.test_stop.add_listener(self._on_stop)
 
     def end(self) -> None:
@@ -67,18 +72,26 @@ class Conductor(LoadTestShape):
         if self._plan is None:
             self._plan = self._make()
             self.reset_time()  # making it may take a while: the target is looked at
-        target = None if self._leaving_since or self._ended else self._plan.tick(self.get_run_time())
+        users = self.get_current_user_count()
+        over = self._leaving_since or self._ended or self._all_done(users)
+        target = None if over else self._plan.tick(self.get_run_time())
         if target is not None:
+            self._asked_for = target[0]
             return target
         self._leaving_since = self._leaving_since or time.monotonic()
-        users = self.get_current_user_count()
         if users and time.monotonic() - self._leaving_since < LEAVE_SECONDS:
             return 0, float(users)
         return None
 
+    def _all_done(self, users: int) -> bool:
+        """Whether all users have stopped by themselves: those of a storm do when every actor is activated."""
+        self._ticks_without = self._ticks_without + 1 if self._asked_for and not users else 0
+        return self._ticks_without >= DONE_TICKS
+
     def _on_stop(self, **_: Any) -> None:
         # Every way a run can end comes by here; the next one gets a plan of its own.
         self._plan = self._leaving_since = None
+        self._asked_for = self._ticks_without = 0
 
 
 def give_up(environment: Environment, error: LoadError) -> None:

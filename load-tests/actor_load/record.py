@@ -96,16 +96,14 @@ class PodSample(Part):
     restarts: int
     active_actors: dict[str, int] | None = None
     """Actor type -> active actors; ``None`` where the sidecar did not say."""
-    table_version: int | None = None
-    """The version of the placement table that the sidecar has, where it says."""
     placed: bool | None = None
     """Its sidecar is connected to placement and has a table of it; ``None`` where the sidecar did not say."""
     pending_calls: int | None = None
     """Actor calls that wait in the sidecar."""
     rebalanced: int | None = None
-    """Actors that left this pod for another since it started (its drains)."""
+    """Actors that its sidecar has let go since it started: moved, drained or idle, whatever the metric is called."""
     deactivated: int | None = None
-    """Actors that were deactivated since it started, idle or drained."""
+    """Of these, those whose app has confirmed it."""
     containers: dict[str, Container] = Field(default_factory=dict)
 
 

@@ -297,7 +297,7 @@ class StepsToKnee:
         self._now = 0.0
         self._started: float | None = None
         self._ended: float | None = None
-        self._ending = "The run was stopped before the search was over."
+        self._ending = "The run ended before the search did."
         self._good = 0
         self._bad: int | None = None
         self._search = self._plan()

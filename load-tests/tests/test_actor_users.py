@@ -1,6 +1,7 @@
 """Load on actors, against a sidecar that knows of one actor type."""
 
 import subprocess
+import time
 from collections import Counter
 
 import pytest
@@ -215,3 +216,23 @@ def die(**_):
     )
     run = load(tmp_path, sidecar.url, ["Visits"], *at(sidecar), *distributed(2), users=4, seconds=25, code=code)
     assert [(found["count"], found["failed"]) for found in run.found["rounds"]] == [(100, 50)]
+
+
+def test_beside_other_load_a_round_calls_few_actors_at_once(sidecar, tmp_path):
+    under_way, most = Counter(), []
+
+    def note(_):
+        under_way["calls"] += 1
+        most.append(under_way["calls"])
+        time.sleep(0.01)
+
+    def forget(*_):
+        under_way["calls"] -= 1
+
+    sidecar.before, sidecar.after = note, forget
+    code = ROUNDS.replace("rounds.begin(count, table)", "rounds.begin(count, table, 2)").replace("PLAN", "[(60, {})]")
+    run = load(tmp_path, sidecar.url, ["Visits"], *at(sidecar), users=8, seconds=20, code=code)
+
+    (found,) = run.found["rounds"]
+    assert (found["count"], found["failed"]) == (60, 0)
+    assert max(most) == 2

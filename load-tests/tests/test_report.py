@@ -27,7 +27,20 @@ from actor_load.record import (
     Summary,
 )
 from actor_load.report import __main__ as command
-from actor_load.report import charts, figures, junit, marks, overview, page, picture, pods, series, spread, words
+from actor_load.report import (
+    charts,
+    figures,
+    junit,
+    marks,
+    overview,
+    page,
+    palette,
+    picture,
+    pods,
+    series,
+    spread,
+    words,
+)
 from actor_load.report import terminal as summary
 from rich.console import Console
 from support.load_run import IDS, SECONDS, STARTED, load_run
@@ -229,6 +242,14 @@ class TestCharts:
     def test_a_logarithmic_axis_has_round_ticks_around_all_values(self, values, ticks):
         assert charts.decades(values) == pytest.approx(ticks)
 
+    def test_all_ticks_of_a_logarithmic_axis_are_drawn(self):
+        drawn = figures.Figures(run(9, seconds=[second(at, [30.0, 900.0]) for at in range(9)])).latency()
+        spec = charts.configured(drawn.chart.draw(zoomed=False, height=170, width=300), drawn.chart.data(), "serif")
+        texts = re.findall(r"<text[^>]*>([^<]+)</text>", vl_convert.vegalite_to_svg(spec))
+        assert [text for text in texts if text.endswith("s") and text[0].isdigit()] == [
+            *("20 ms", "50 ms", "100 ms", "200 ms", "500 ms", "1 s")
+        ]
+
     def test_a_run_of_hours_makes_charts_as_small_as_one_of_minutes(self):
         hours = 3
         load = [second(at, [20.0, 30.0 + at % 7]) for at in range(hours * 3600)]
@@ -255,6 +276,26 @@ class TestCharts:
         svg = vl_convert.vegalite_to_svg(chart)
         assert "host_a_1__s _w_" in svg
         assert re.search(r'<path d="M0,[^"]+L[^"]+" stroke="var\(--series-1\)" stroke-width="1.75"', svg)
+
+
+class TestPalette:
+    @staticmethod
+    def luminance(colour):
+        """As WCAG 2 defines it."""
+        parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    @pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK], ids=["light", "dark"])
+    def test_text_and_lines_stand_out_from_both_backgrounds(self, colours):
+        for name in set(colours) - {"paper", "panel", "grid"}:
+            for background in ("paper", "panel"):
+                dark, light = sorted(self.luminance(colours[one]) for one in (name, background))
+                wanted = 3 if name.startswith("series") else 4.5
+                assert (light + 0.05) / (dark + 0.05) >= wanted, (name, background)
+
+    def test_a_light_and_a_dark_page_have_the_same_names(self):
+        assert set(palette.LIGHT) == set(palette.DARK)
 
 
 class TestHeadline:

@@ -112,6 +112,18 @@ def test_retries_are_told_apart_from_turns(target, tmp_path):
     assert left.summary().answered == len(target.seen) - 5
 
 
+@pytest.mark.parametrize("processes", [(), distributed(2)], ids=["local", "two workers"])
+def test_a_storm_ends_when_every_actor_is_activated(target, tmp_path, processes):
+    storm = ("ActivationStorm", "-u", 4, "--actors", 200, "--sidecar", target.url, "--report", tmp_path)
+
+    done = run(target.url, *storm, *processes, seconds=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(set(target.ids("BeginTurn"))) == len(target.seen) == 200
+    left = record(tmp_path)
+    assert left.ended - left.started < 30
+
+
 def test_what_all_workers_count_is_added_up(target, tmp_path):
     done = run(target.url, *chatting("--report", tmp_path, *distributed(2)))
 

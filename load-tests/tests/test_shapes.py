@@ -609,7 +609,7 @@ class TestWhatItReports:
         section = steps.section()
 
         assert section is not None
-        assert section.text.endswith("The run was stopped before the search was over.")
+        assert section.text.endswith("The run ended before the search did.")
         assert section.tables[0].rows == []
 
     def test_options_reach_it(self) -> None:

@@ -206,7 +206,7 @@ def refused_by_locust(*arguments):
 
 
 class TestOptions:
-    @pytest.mark.parametrize("arguments", SHIPPED.values(), ids=SHIPPED.keys())
+    @pytest.mark.parametrize("arguments", [[], SHIPPED["everything optional"]], ids=["defaults", "everything"])
     @pytest.mark.parametrize("name", [MASTER, WORKERS])
     def test_locust_knows_every_option(self, render, arguments, name):
         assert refused_by_locust(*told(render(*arguments).pods()[name])) == ""
@@ -462,10 +462,17 @@ class TestStart:
     """files/start.sh, run with a stand-in for Locust and one for the sidecar."""
 
     @pytest.fixture
-    def command(self, tmp_path, default):
-        locust = tmp_path / "locust"
-        locust.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 3\n')
-        locust.chmod(0o755)
+    def stand_in(self, tmp_path):
+        def make(script):
+            locust = tmp_path / "locust"
+            locust.write_text(f"#!/bin/sh\n{script}\n")
+            locust.chmod(0o755)
+
+        make('printf "%s\\n" "$@"\nexit 3')
+        return make
+
+    @pytest.fixture
+    def command(self, tmp_path, default, stand_in):
         command = containers(default.pods()[WORKERS])["locust"]["command"]
         assert command[2].strip() == (LOAD_TESTS / "files" / "start.sh").read_text().strip()
 
@@ -515,6 +522,26 @@ class TestStart:
                 time.sleep(0.01)
             process.terminate()
             assert process.wait(10) == 143
+
+    @pytest.mark.parametrize(
+        ("locust", "code"),
+        [
+            ("trap 'sleep 0.2; echo report; exit 1' TERM\necho begun\nsleep 60 & wait $!", 1),
+            ("echo begun\nexec sleep 60", 143),  # it has no handler
+        ],
+    )
+    def test_its_end_is_locusts(self, command, stand_in, locust, code):
+        stand_in(locust)
+        with command() as process:
+            assert process.stdout.readline() == "begun\n"
+            process.terminate()
+            assert process.wait(10) == code
+
+    def test_its_end_is_locusts_when_that_is_killed(self, command, stand_in):
+        stand_in("echo $$\nexec sleep 60")
+        with command() as process:
+            os.kill(int(process.stdout.readline()), signal.SIGKILL)
+            assert process.wait(10) == 137
 
 
 class TestNotes:

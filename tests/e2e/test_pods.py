@@ -1,11 +1,13 @@
 """Pods: what runs in them, what they may do, what they log, and what happens when one goes."""
 
 import hashlib
+import subprocess
 from uuid import uuid4
 
 import pytest
 
 from cluster import placement
+from cluster.bare import layout
 
 pytestmark = pytest.mark.e2e
 
@@ -119,3 +121,15 @@ def test_placement_knows_every_chat_pod(cluster):
     assert {row.pod for row in rows} == {pod.metadata.name for pod in cluster.pods("chat-service")}
     assert {row.actor_type for row in rows} == {"UserSessionActor"}
     assert all(row.active is not None for row in rows)
+
+
+@pytest.mark.bare
+def test_who_calls_a_service_that_is_not_there_is_refused_and_not_sent_to_the_internet(cluster):
+    nobody = layout.SERVICES[-2]
+    program = f"import urllib.request; urllib.request.urlopen('http://{nobody}:8010/', timeout=20)"
+    (pod, *_) = cluster.pods("offline-model")
+    called = cluster.kube.target.kubectl_command(
+        "exec", "-n", cluster.namespace, pod.metadata.name, "--", "python3", "-c", program
+    )
+    done = subprocess.run(called, env=cluster.kube.target.env(), capture_output=True, text=True, check=False)
+    assert "ConnectionRefusedError" in done.stderr

@@ -131,7 +131,6 @@ def _placement(seconds, chance):
                         leaving=(name, ip) in leaving,
                         restarts=0,
                         active_actors={"UserSessionActor": active.get(f"{ip}:50002", 0)},
-                        table_version=version,
                         pending_calls=chance.randrange(12) if _since_change(at) < SETTLING else 0,
                         rebalanced=gone[name],
                         deactivated=gone[name] + at,

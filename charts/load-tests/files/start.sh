@@ -7,4 +7,15 @@ while [ -n "$DAPR_HTTP_PORT" ] && [ "$tries" -gt 0 ] && ! python3 -c "$ready" 2>
   tries=$((tries - 1))
   sleep 0.5
 done
-exec locust "$@"
+
+# Not by `exec`: the first process of a container is deaf to a signal that it has no handler for, and Locust has none as
+# long as it looks for its master.
+locust "$@" &
+trap 'kill -TERM "$!"' TERM
+wait "$!"
+code=$?
+while kill -0 "$!" 2>/dev/null; do # it was a signal that ended the waiting
+  wait "$!"
+  code=$?
+done
+exit "$code"

@@ -126,7 +126,7 @@ class TimeChart:
         if self.logarithmic:
             ticks = decades(values)
             scale = alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False)
-            axis.values = ticks
+            axis.values, axis.tickCount = ticks, len(ticks)  # with a lower count Vega drops some of the values
         elif max(values, default=0) <= self.least_top:
             scale = alt.Scale(domain=[0, self.least_top])
         return alt.Y(f"{name}:Q", title=None, scale=scale, axis=axis, stack="zero" if self.stacked else None)

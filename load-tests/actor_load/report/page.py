@@ -43,10 +43,8 @@ class _Table:
     @property
     def numbers(self) -> list[bool]:
         """Which columns are of numbers, and stand right."""
-        return [
-            any(row[index] for row in self.rows) and all(_NUMBER.match(row[index]) for row in self.rows)
-            for index in range(len(self.columns))
-        ]
+        columns = [[row[index] for row in self.rows if index < len(row)] for index in range(len(self.columns))]
+        return [any(column) and all(map(_NUMBER.match, column)) for column in columns]
 
 
 @dataclass(frozen=True)

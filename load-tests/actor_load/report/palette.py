@@ -31,7 +31,7 @@ LIGHT: Final = {
     "series-2": "#d9640f",
     "series-3": "#008f80",
     "series-4": "#c33b80",
-    "series-5": "#2a9fd6",
+    "series-5": "#1f8fc4",
     "series-6": "#8a6d00",
     "series-7": "#7b5cc4",
     "series-8": "#5b8f22",

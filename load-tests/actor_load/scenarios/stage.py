@@ -195,7 +195,7 @@ class Stage:
         return self.sample()
 
     def settle(self, pods: int, gone: frozenset[str] = frozenset()) -> float:
-        """Waits until so many pods host actors, none of ``gone`` among them, and all know the same table.
+        """Waits until so many pods host actors, none of ``gone`` among them, and all have a table.
 
         Returns the Unix time at which it was seen.
         """
@@ -305,14 +305,12 @@ class Visit:
 
 
 def is_settled(sample: PlacementSample, actor_type: str, pods: int, gone: frozenset[str] = frozenset()) -> bool:
-    """Whether so many pods host actors, none of ``gone`` among them; none comes or goes, and all know one table."""
+    """Whether so many pods host actors, none of ``gone`` among them; none comes or goes, and all have a table."""
     hosts = [host for host in sample.hosts if actor_type in host.actor_types]
-    versions = {pod.table_version for pod in sample.pods if pod.table_version is not None}
     return (
         not sample.problems
         and len(hosts) == len(sample.pods) == pods
-        and all(pod.ready and not pod.leaving and pod.name not in gone for pod in sample.pods)
-        and len(versions) <= 1
+        and all(pod.ready and not pod.leaving and pod.placed is True and pod.name not in gone for pod in sample.pods)
     )
 
 

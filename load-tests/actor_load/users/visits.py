@@ -82,7 +82,6 @@ class Rounds:
 
         A round that is under way is dropped.
 
-
         ``table`` is placement's, at rest: address ``ip:port`` -> name of the pod. Where it is empty, nothing is
         compared with the ring.
         """
