@@ -4,6 +4,7 @@ Every process that runs users counts into a :class:`Tally`; workers send theirs 
 commands the run (a master, or Locust without workers) adds all of them up in a :class:`Recorder`.
 """
 
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -34,6 +35,9 @@ MESSAGE_FIELD: Final = "actor_load"
 """Where a worker's tally is in its report to the master."""
 
 ERROR_CHARACTERS: Final = 300
+
+
+log = logging.getLogger(__name__)
 
 
 class Tally:
@@ -145,7 +149,8 @@ class Recorder:
         return self.record
 
     def event(self, kind: EventKind, text: str) -> None:
-        """Notes what happens now."""
+        """Notes what happens now; the log tells it, too, to those who wait."""
+        log.info("%s: %s", kind, text)
         self.record.events.append(Event(at=time.time(), kind=kind, text=text))
 
     def sample(self, sample: PlacementSample) -> None:

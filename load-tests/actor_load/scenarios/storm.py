@@ -34,7 +34,8 @@ def activations(
     findings.figure(
         "memory of an active actor",
         f"{sum(used.values()) / visit.count / 1000:.1f} kB",
-        ", ".join(f"{part} {value / visit.count / 1000:.1f} kB" for part, value in used.items()),
+        ", ".join(f"{part} {value / visit.count / 1000:.1f} kB" for part, value in used.items())
+        + ": what the pods grew by, shared out",
     )
     shares = visit.ring.shares()
     findings.table(
