@@ -83,6 +83,7 @@ load: setup ## load from inside the cluster, and a report: SCENARIO= or SHAPE=, 
 # Tools that tests use are built before them: that may take longer than a test may.
 built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 
+# More processes than cores: many of the tests wait for what they have started.
 .PHONY: check
 check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/ruff check .
@@ -94,7 +95,7 @@ check: setup ## lint, types, unit and chart tests; needs no cluster
 	git ls-files -z -co --exclude-standard '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint --failure-threshold info
 	for helm in helm3 helm; do "$$($(RUN) -m cluster which $$helm)" lint --strict --quiet charts/daca charts/load-tests; done
 	$(call built,kind skaffold chromium)
-	$(VENV)/bin/pytest -m "not e2e"
+	$(VENV)/bin/pytest -m "not e2e" -n 4 --dist worksteal
 
 .PHONY: e2e
 e2e: setup ## the tests that need the cluster of `make up`

@@ -15,6 +15,9 @@ from locust.runners import MasterRunner
 
 from actor_load.errors import LoadError
 
+GAVE_UP: Final = 2
+"""Exit code of a run that did not begin, or could not go on."""
+
 LEAVE_SECONDS: Final = 40.0
 """How long users may take to leave: a turn may wait 30 s for the one before it."""
 
@@ -97,4 +100,4 @@ class Conductor(LoadTestShape):
 def give_up(environment: Environment, error: LoadError) -> None:
     """Says in one line why a run is no more; Locust ends with exit code 2."""
     log.error("error: %s", error)
-    environment.process_exit_code = 2
+    environment.process_exit_code = GAVE_UP

@@ -190,6 +190,8 @@ def add_arguments(parser: LocustArgumentParser) -> None:
         vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)
     # Nothing runs for ever, and a turn under way is not cut off at the end of a run.
     parser.set_defaults(run_time=str(DEFAULT_RUN_SECONDS), num_users=DEFAULT_USERS, stop_timeout=str(STOP_SECONDS))
+    (run_time,) = (action for action in parser._actions if "--run-time" in action.option_strings)  # noqa: SLF001
+    run_time.help = f"How long the load goes on, as 90s or 1h30m, without a scenario. Default: {DEFAULT_RUN_SECONDS}s."
 
 
 def sidecar(options: Options) -> str:

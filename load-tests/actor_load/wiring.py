@@ -20,7 +20,7 @@ from rich.console import Console
 
 from actor_load import preflight, recorder, report, scenarios, users, web
 from actor_load.cluster import HostDeployment
-from actor_load.conductor import Conductor, Plan
+from actor_load.conductor import GAVE_UP, Conductor, Plan
 from actor_load.errors import LoadError
 from actor_load.options import DEFAULT_RUN_SECONDS, DEFAULT_USERS, Options, sidecar
 from actor_load.placement.observer import Observer, Watched
@@ -66,6 +66,8 @@ class Commander:
         if getattr(environment.parsed_options, "class_picker", False):
             raise LoadError("--class-picker would take the load shape away: name user classes on the command line")
         self._headless = web_ui is None
+        if options.report:
+            report.check(Path(options.report))
         self._named = bool(getattr(environment.parsed_options, "user_classes", None))
         self._observer = _observer(options)
         self._recorder = Recorder(environment, self._versions)
@@ -173,14 +175,12 @@ class Commander:
             runner.quit()  # SIGTERM or Ctrl-C in the middle of a run
         if self._stream:
             self._stream.close()
-        passed = self._finish()
-        if self._environment.process_exit_code is None and passed is not None:
-            self._environment.process_exit_code = 0 if passed else 1
+        self._finish()
 
-    def _finish(self) -> bool | None:
-        """Judges the run and writes its report; whether it passed, ``None`` where there was no run."""
+    def _finish(self) -> None:
+        """Judges the run and writes its report, unless that has been done. The last run decides on the exit code."""
         if not self._unfinished:
-            return None
+            return
         self._unfinished = False
         options = Options.of(self._environment)
         record = self._recorder.finish()
@@ -192,9 +192,11 @@ class Commander:
             folder = Path(options.report)
             if not self._headless:  # one run after the other
                 folder /= time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(record.started))
-            for path in report.write(record, folder):
+            # In a thread: it takes seconds, in which a master has to answer its workers and its web UI.
+            for path in gevent.get_hub().threadpool.apply(report.write, (record, folder)):
                 log.info("%s", path)
-        return record.passed
+        if self._environment.process_exit_code != GAVE_UP:
+            self._environment.process_exit_code = 0 if record.passed else 1
 
     def _versions(self) -> Mapping[str, str]:
         return {"Locust": locust.__version__, **(self._observer.versions() if self._observer else {})}

@@ -148,6 +148,7 @@ def test_what_all_workers_count_is_added_up(target, tmp_path):
         ("{url}", ("--scenario", "scale", "--sidecar", "{url}"), "no cluster: there is no kubeconfig /nonexistent"),
         ("{url}", ("--think-time", "soon"), "--think-time soon: must be a number or a range"),
         ("{url}", ("--shape", "steps", "-t", "5s"), "--run-time 5: too short"),
+        ("{url}", ("--report", "/dev/null/report"), "/dev/null/report: cannot be written"),
         ("{url}", ("--class-picker",), "--class-picker would take the load shape away"),
     ],
 )
@@ -232,6 +233,16 @@ def test_the_web_ui_runs_one_run_after_the_other_each_with_a_report_of_its_own(t
     assert runs[1].summary().answered == len(target.seen) - first
     assert runs[1].settings["think_time"] == "0.2"
     assert 3 <= runs[1].ended - runs[1].started < 15
+
+
+def test_thresholds_decide_on_the_exit_code_of_a_run_with_the_web_ui_too(target):
+    options = chatting("--autostart", "--autoquit", 4, "-t", "3s", "--placement", "off", "--max-p95", 0.1)
+    line = command(target.url, "--web-host", "127.0.0.1", "--web-port", free_port(), *options)
+
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=90, check=False)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED" in done.stdout
 
 
 def test_the_web_ui_refuses_a_bad_option_by_its_name(target):

@@ -14,7 +14,8 @@ import pytest
 from cluster import load
 from cluster.versions import ROOT
 
-pytestmark = pytest.mark.e2e
+# The first of them builds the image.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 FILES = {"report.html", "report.json", "report.png", "junit.xml"}
 BOTH = "Conversation HotActors"

@@ -4,11 +4,12 @@ Layers, lowest first: words, palette, series (numbers by time), pods, spread, ma
 and figures (which there are); page, picture, junit and terminal.
 """
 
+import tempfile
 from pathlib import Path
 
 from actor_load.errors import LoadError
 from actor_load.record import Record
-from actor_load.report import junit, page, picture
+from actor_load.report import junit
 
 
 def write(record: Record, folder: Path) -> list[Path]:
@@ -20,6 +21,9 @@ def write(record: Record, folder: Path) -> list[Path]:
     Raises:
         LoadError: the folder cannot be written to.
     """
+    # Altair takes half a second and 50 MB, which a worker would pay for nothing.
+    from actor_load.report import page, picture  # noqa: PLC0415
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [
@@ -29,7 +33,21 @@ def write(record: Record, folder: Path) -> list[Path]:
             _write(folder / "report.png", picture.draw(record)),
         ]
     except OSError as error:
-        raise LoadError(f"{folder}: cannot be written ({error.strerror}): name another folder with --report") from error
+        raise _unwritable(folder, error) from error
+
+
+def check(folder: Path) -> None:
+    """Raises :class:`LoadError` unless a report can be written to ``folder``: asked before a run, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> LoadError:
+    return LoadError(f"{folder}: cannot be written ({error.strerror}): name another folder with --report")
 
 
 def _write(path: Path, content: bytes) -> Path:
