@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from actor_load import words
 from actor_load.record import PodSample, Record
 from actor_load.report import pods as podlist
-from actor_load.report import series, words
+from actor_load.report import series
 from actor_load.report.charts import (
     CORES,
     MIB,

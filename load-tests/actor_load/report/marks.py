@@ -5,7 +5,7 @@ from typing import Final
 
 from actor_load.record import Event, EventKind, Record
 from actor_load.report.series import Span
-from actor_load.report.words import elapsed
+from actor_load.words import elapsed
 
 CLOSE: Final = 0.01
 """Events nearer than this part of the span share one mark: two rules on one another cannot be told apart."""

@@ -4,8 +4,9 @@ from collections import defaultdict
 from itertools import groupby
 from typing import Final
 
+from actor_load import words
 from actor_load.record import RETRY_PREFIX, TURN_PREFIX, Check, Figure, GeneratorSample, Record, Summary
-from actor_load.report import pods, words
+from actor_load.report import pods
 
 BUSY_CORES: Final = 0.85
 """A process of Locust is one thread: above this its own waiting is part of the latencies that it measures."""

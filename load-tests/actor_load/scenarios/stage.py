@@ -27,6 +27,7 @@ from actor_load.record import (
 from actor_load.recorder import Recorder
 from actor_load.shapes import FASTEST
 from actor_load.users.visits import VISITORS, Round, Rounds
+from actor_load.words import latency
 
 SETTLE_SECONDS: Final = 240.0
 """How long the cluster may take to come to rest: a rolling update of six pods included."""
@@ -59,9 +60,9 @@ class Change:
             str(self.turns.answered),
             str(self.turns.failed),
             str(self.retries),
-            milliseconds(self.turns.percentile_ms(50)),
-            milliseconds(self.turns.percentile_ms(99)),
-            milliseconds(self.turns.slowest_ms),
+            latency(self.turns.percentile_ms(50)),
+            latency(self.turns.percentile_ms(99)),
+            latency(self.turns.slowest_ms),
         ]
 
 
@@ -97,7 +98,7 @@ class Findings:
         self.table("What each change cost", CHANGE_COLUMNS, (change.row() for change in changes))
         failed = sum(change.turns.failed for change in changes)
         slowest = max((change.turns.slowest_ms or 0 for change in changes), default=0)
-        self.figure("slowest turn during a change", milliseconds(slowest))
+        self.figure("slowest turn during a change", latency(slowest))
         self.figure("failed turns during changes", str(failed))
         answered = sum(change.turns.answered for change in changes)
         self.check("no turn failed while pods came and went", failed == 0, f"{failed} of {answered} failed")
@@ -312,15 +313,3 @@ def is_settled(sample: PlacementSample, actor_type: str, pods: int, gone: frozen
         and len(hosts) == len(sample.pods) == pods
         and all(pod.ready and not pod.leaving and pod.placed is True and pod.name not in gone for pod in sample.pods)
     )
-
-
-def milliseconds(value: float | None) -> str:
-    """For people: ``12 ms``, ``1.25 s``; a dash for nothing."""
-    if value is None:
-        return "-"
-    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.0f} ms"
-
-
-def percent(share: float) -> str:
-    """For people: ``33.3 %``."""
-    return f"{share:.1%}".replace("%", " %")

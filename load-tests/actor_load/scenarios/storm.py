@@ -1,7 +1,8 @@
 """Many actors activated at once."""
 
 from actor_load.record import PlacementSample
-from actor_load.scenarios.stage import Findings, Stage, Visit, milliseconds, percent
+from actor_load.scenarios.stage import Findings, Stage, Visit
+from actor_load.words import latency, percent
 
 
 def storm(stage: Stage) -> None:
@@ -26,9 +27,7 @@ def activations(
     findings.figure("activations a second", f"{visit.rate:.0f}", f"{visit.rate / len(visit.table):.0f} for each pod")
     findings.figure(
         "p50, p99, slowest",
-        ", ".join(
-            milliseconds(value) for value in (calls.percentile_ms(50), calls.percentile_ms(99), calls.slowest_ms)
-        ),
+        ", ".join(latency(value) for value in (calls.percentile_ms(50), calls.percentile_ms(99), calls.slowest_ms)),
     )
     used = {part: _memory(after, part) - _memory(before, part) for part in ("app", "sidecar")}
     findings.figure(

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from actor_load.scenarios.stage import Findings, Visit, percent
+from actor_load.scenarios.stage import Findings, Visit
+from actor_load.words import percent
 
 COLUMNS: Final = ["pods", "actors", "where the ring says", "most on one pod", "ideal", "moved", "moved by the ring"]
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them; the page, the picture and the terminal write them alike."""
+"""Numbers as people read them; scenarios, the page, the picture and the terminal write them alike."""
 
 from datetime import UTC, datetime
 
