@@ -137,7 +137,10 @@ class TestPrograms:
     def test_no_port_is_used_twice(self):
         used = [port for program in planned() for port in program.ports]
         assert len(used) == len(set(used))
-        assert {8010, 8001, 8002, 3500, 3501, 6379, 50005, 50006} <= set(used)
+        assert {8010, 8001, 8002, 3500, 3501, 6379} <= set(used)
+
+    def test_no_port_is_one_that_the_system_hands_to_whatever_connects_somewhere(self):
+        assert all(1024 <= port < 32768 for program in planned() for port in program.ports)
 
     def test_redis_is_where_the_components_look_for_it(self):
         for name in ("statestore", "pubsub"):
@@ -165,7 +168,7 @@ class TestPrograms:
     def test_sidecars_find_each_other_without_asking_the_network(self):
         resolution = yaml.safe_load(programs.names(runfile.apps()))["spec"]["nameResolution"]
         assert resolution["component"] == "kubernetes"
-        inner = {"chat-service": 50002, "agent-memory-service": 50004}
+        inner = {"chat-service": 3520, "agent-memory-service": 3521}
         assert resolution["configuration"]["template"] == "".join(
             f'{{{{if eq .ID "{name}"}}}}127.0.0.1:{port}{{{{end}}}}' for name, port in inner.items()
         )
@@ -324,13 +327,13 @@ class TestInTheWay:
             "error: port 8010 (chat-service): taken by python (process 7); end that first\n"
         )
 
-    def test_the_containers_of_dapr_init_are_thought_of(self, machine, capsys):
+    def test_the_redis_of_dapr_init_is_thought_of(self, machine, capsys):
         machine.setattr(ports, "taken", lambda _: {6379: "a process of another user"})
         assert command_line.main(["local"]) == 1
         assert "port 6379 (Redis): taken by a process of another user; end that first" in (
             said := capsys.readouterr().err
         )
-        assert "docker stop dapr_redis dapr_placement dapr_scheduler" in said
+        assert "docker stop dapr_redis" in said
 
     def test_all_that_is_missing_is_named_at_once(self, machine, capsys):
         machine.setattr(redis, "problem", lambda: "no Redis: install it")

@@ -17,10 +17,8 @@ from cluster.local import ports, processes, programs, redis, runfile, secretfile
 from cluster.local.layout import (
     DATA,
     LOGS,
-    PLACEMENT_PORT,
     REDIS_PORT,
     REMINDERS,
-    SCHEDULER_PORT,
     SECRETS,
     SIDECARS,
     STATE,
@@ -32,8 +30,6 @@ from cluster.steps import say, step
 
 TOOLS: Final = (DAPRD, DAPR_CONTROL_PLANE)
 MODELS: Final = ("offline", "gemini")
-DAPR_INIT: Final = {REDIS_PORT, PLACEMENT_PORT, SCHEDULER_PORT}
-"""Ports of what the Dapr CLI leaves running."""
 
 
 def local(model: str) -> None:
@@ -110,8 +106,8 @@ def _provided(apps: list[App]) -> Programs:
     uses = programs.programs(apps, (), {}, "").ports
     if taken := ports.taken(uses):
         mend = "end that first"
-        if taken.keys() & DAPR_INIT:
-            mend += " (what `dapr init` started: docker stop dapr_redis dapr_placement dapr_scheduler)"
+        if REDIS_PORT in taken:
+            mend += " (what `dapr init` started: docker stop dapr_redis)"
         raise CommandError(f"{ports.told(taken, uses)}; {mend}")
     missing = binaries.missing(TOOLS)
     problems = [redis.problem(), binaries.go_problem(missing) if missing else None]

@@ -20,15 +20,15 @@ SECRETS: Final = SIDECARS / "components" / "secrets.json"
 
 LOOPBACK: Final = "127.0.0.1"
 
-# These two are the ones that components/ and `dapr run` take for granted.
+# Where components/ expects it, and where `dapr init` has its own.
 REDIS_PORT: Final = 6379
-PLACEMENT_PORT: Final = 50005
-SCHEDULER_PORT: Final = 50006
-# Those of the Dapr CLI's containers, so that no other program is likely to have them.
-PLACEMENT_HEALTH_PORT: Final = 58080
-PLACEMENT_METRICS_PORT: Final = 59090
-PLACEMENT_RAFT_PORT: Final = 58201
-SCHEDULER_HEALTH_PORT: Final = 58081
-SCHEDULER_METRICS_PORT: Final = 59091
-SCHEDULER_ETCD_PORT: Final = 52379
-SCHEDULER_PEER_PORT: Final = 52380
+# Below 32768: from there up, Linux hands ports to whatever connects somewhere, and one of those could be ours just now.
+PLACEMENT_PORT: Final = 6050
+PLACEMENT_HEALTH_PORT: Final = 6051
+PLACEMENT_METRICS_PORT: Final = 6052
+PLACEMENT_RAFT_PORT: Final = 6053
+SCHEDULER_PORT: Final = 6060
+SCHEDULER_HEALTH_PORT: Final = 6061
+SCHEDULER_METRICS_PORT: Final = 6062
+SCHEDULER_ETCD_PORT: Final = 6063
+SCHEDULER_PEER_PORT: Final = 6064

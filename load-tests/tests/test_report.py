@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import altair as alt
 import pytest
 import vl_convert
-from actor_load import report
+from actor_load import report, words
 from actor_load.placement.ring import Ring
 from actor_load.record import (
     Check,
@@ -39,7 +39,6 @@ from actor_load.report import (
     pods,
     series,
     spread,
-    words,
 )
 from actor_load.report import terminal as summary
 from rich.console import Console
