@@ -142,11 +142,11 @@ class Recorder:
         self.record = Record(title=title, started=now, ended=now, settings=settings, versions=dict(self._versions()))
 
     def finish(self) -> Record:
-        """The run is over; its record."""
+        """The run is over; its record, to which what is counted and seen later is not added."""
         self._add(self._tally.take())
         self.record.ended = time.time()
         self.record.seconds.sort(key=lambda second: (second.at, second.name))
-        return self.record
+        return self.record.model_copy(deep=True)
 
     def event(self, kind: EventKind, text: str) -> None:
         """Notes what happens now; the log tells it, too, to those who wait."""

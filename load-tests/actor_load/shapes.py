@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from actor_load.errors import LoadError
 from actor_load.options import Options
 from actor_load.record import EventKind, Figure, Section, Summary, Table
+from actor_load.words import counted
 
 Tick = tuple[int, float]
 """Users that should run now, and how many of them start or stop in a second."""
@@ -492,7 +493,7 @@ def _row(step: Step) -> list[str]:
 
 
 def _people(users: int) -> str:
-    return "1 user" if users == 1 else f"{users} users"
+    return counted(users, "user")
 
 
 def _ms(latency: float | None) -> str:

@@ -28,6 +28,11 @@ def percent(share: float) -> str:
     return f"{share:.2%}".replace("%", " %") if share < 0.01 else f"{share:.1%}".replace("%", " %")
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 pod``, ``3 pods``, ``5,000 actors``."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def elapsed(seconds: float) -> str:
     """Time since the start of the run: ``1:05``, ``2:03:04``."""
     whole = int(max(0, seconds))

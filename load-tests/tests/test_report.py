@@ -369,6 +369,10 @@ class TestWords:
     def test_lasted(self, value, said):
         assert words.lasted(value) == said
 
+    @pytest.mark.parametrize(("number", "said"), [(0, "0 pods"), (1, "1 pod"), (5000, "5,000 pods")])
+    def test_counted(self, number, said):
+        assert words.counted(number, "pod") == said
+
 
 class TestFiles:
     def test_the_json_is_the_record(self, record, written):

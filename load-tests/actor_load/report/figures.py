@@ -147,7 +147,7 @@ class Figures:
         return self._over_time(
             "Active actors by pod",
             "What each sidecar says it hosts, one on the other.",
-            f"{len(present)} pods hosted actors, at most {self._most_actors():,} at a time.",
+            f"{words.counted(len(present), 'pod')} hosted actors, at most {self._most_actors():,} at a time.",
             filled,
             [one for one in self._pods if one.name in present],
             stacked=True,
@@ -212,7 +212,7 @@ class Figures:
                     self._over_time(
                         f"{kind} of {name}",
                         "Cores, pod by pod." if kind == "CPU" else "Pod by pod.",
-                        f"{kind} that the container {name} used in each of {len(present) - 1} pods.",
+                        f"{kind} that the container {name} used in {words.counted(len(present) - 1, 'pod')}.",
                         rows,
                         [one for one in self._pods if one.name in present],
                         unit=unit,
@@ -264,7 +264,7 @@ class Figures:
             for pod in sorted(spread.pods, key=lambda pod: -pod.predicted)
         ]
         return Figure(
-            f"{len(rows)} pods, at {words.elapsed(spread.at - self.span.origin)}",
+            f"{words.counted(len(rows), 'pod')}, at {words.elapsed(spread.at - self.span.origin)}",
             f"Fullest pod {spread.skew:.2f} times the ideal; the ring predicts {spread.predicted_skew:.2f}.",
             "; ".join(f"{row['pod']} {row['share']:.1%}, predicted {row['predicted']:.1%}" for row in rows),
             Shares("shares", rows),

@@ -15,7 +15,7 @@ def rolling(stage: Stage) -> None:
     stage.load(stage.users)
     with stage.section(
         "Rolling update",
-        f"{stage.users} streams of turns while each of the {pods} pods is replaced by a new one.",
+        f"{stage.users} streams of turns while every pod ({pods}) is replaced by a new one.",
     ) as findings:
         stage.sleep(REST_SECONDS)
         visits = [stage.visit(VISITED)]

@@ -27,7 +27,7 @@ from actor_load.record import (
 from actor_load.recorder import Recorder
 from actor_load.shapes import FASTEST
 from actor_load.users.visits import VISITORS, Round, Rounds
-from actor_load.words import latency
+from actor_load.words import counted, latency
 
 SETTLE_SECONDS: Final = 240.0
 """How long the cluster may take to come to rest: a rolling update of six pods included."""
@@ -158,8 +158,8 @@ class Stage:
         With the class Arrivals a user is a stream of ``--arrival-rate`` turns a second.
         """
         self._users, self._spawn_rate = users, FASTEST
-        self.recorder.event("phase", f"{users} users")
-        self.wait(lambda: self._running() == self._base_users + users, 60, f"{users} users to start")
+        self.recorder.event("phase", counted(users, "user"))
+        self.wait(lambda: self._running() == self._base_users + users, 60, f"{counted(users, 'user')} to start")
 
     def play(self, plan: Plan, seconds: float) -> None:
         """Lets a shape decide the load until it ends, after ``seconds`` at the latest; then nobody is left."""
@@ -209,14 +209,14 @@ class Stage:
                 seen.append(samples[-1])
             return bool(seen)
 
-        self.wait(settled, SETTLE_SECONDS, f"{pods} pods to host {self.options.actor_type}")
-        self.recorder.event("settled", f"{pods} pods host the actors")
+        self.wait(settled, SETTLE_SECONDS, f"{counted(pods, 'pod')} to host {self.options.actor_type}")
+        self.recorder.event("settled", f"the actors live on {counted(pods, 'pod')}")
         return seen[-1].at
 
     def prepare(self, pods: int) -> None:
         """Brings the cluster to so many pods before the load starts; it is not measured."""
         self.deployment.scale(pods)
-        self.recorder.event("action", f"to begin with, {pods} pods")
+        self.recorder.event("action", f"to begin with, {counted(pods, 'pod')}")
         self.settle(pods)
 
     def change(self, text: str, action: Callable[[], None], pods: int, gone: frozenset[str] = frozenset()) -> Change:
