@@ -16,7 +16,6 @@ from locust import User
 from locust.env import Environment
 from locust.runners import WorkerRunner
 from locust.web import WebUI
-from rich.console import Console
 
 from actor_load import preflight, recorder, report, scenarios, users, web
 from actor_load.cluster import HostDeployment
@@ -187,7 +186,7 @@ class Commander:
         if isinstance(self._shape, StepsToKnee) and (section := self._shape.section()):
             record.sections.append(section)
         record.checks = judge(options, record)
-        terminal.show(record, Console())
+        terminal.show(record, terminal.console())
         if options.report:
             folder = Path(options.report)
             if not self._headless:  # one run after the other

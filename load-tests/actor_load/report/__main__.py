@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from pydantic import ValidationError
-from rich.console import Console
 
 from actor_load.errors import LoadError
 from actor_load.record import Record
@@ -20,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         record = read(options.record)
-        terminal.show(record, Console())
+        terminal.show(record, terminal.console())
         for path in write(record, options.to or options.record.parent):
             print(path)
     except LoadError as error:

@@ -1,5 +1,8 @@
 """The end of a run in the terminal: a screen of what the page has in full."""
 
+import sys
+from typing import Final
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -8,7 +11,13 @@ from actor_load.record import Figure, Record
 from actor_load.record import Table as Found
 from actor_load.report import overview
 
-_BETWEEN = "   "
+_BETWEEN: Final = "   "
+_LOG_COLUMNS: Final = 120
+
+
+def console() -> Console:
+    """What stdout is: a terminal, or a log, which is wide enough for every table."""
+    return Console(width=None if sys.stdout.isatty() else _LOG_COLUMNS)
 
 
 def show(record: Record, console: Console) -> None:
