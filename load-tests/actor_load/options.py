@@ -112,7 +112,9 @@ class Options(BaseModel):
         description="Replicas that --scenario scale and ring go through, as 1,3,6,2; empty: 1,3,6,2 and 1,2,3,4,5,6.",
     )
     storm_actors: Count = Field(100_000, description="Actors that --scenario storm and idle activate.")
-    idle_seconds: Seconds = Field(20.0, description="Idle time-out that --scenario idle sets for its time.")
+    idle_seconds: Seconds = Field(
+        300.0, description="Idle time-out that --scenario idle sets for its time; longer than activating all takes."
+    )
 
     # Thresholds.
     max_p95: Seconds | None = Field(None, description="Fail where the 95th percentile is above this, in ms.")

@@ -123,6 +123,7 @@ def test_idle_actors_are_deactivated_and_every_one_comes_back_anew(cluster, play
 
     (anew,) = [check for check in section.checks if check.name == "every actor was activated anew"]
     assert anew.detail == "500 of 500"
+    assert int(figure(section, "active at once")) > 0
     cluster.settle()
     assert idle_timeouts() == before, "the time-out is what it was"
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from actor_load.record import PlacementSample
 from actor_load.scenarios.stage import Stage
 from actor_load.scenarios.storm import activations
 
@@ -13,7 +14,7 @@ SCAN_SECONDS: Final = 5
 
 def idle(stage: Stage) -> None:
     """The scenario: ``--storm-actors`` are activated, left alone for ``--idle-seconds``, and activated again."""
-    count, idle_seconds = stage.options.storm_actors, stage.options.idle_seconds
+    count, idle_seconds, actor_type = stage.options.storm_actors, stage.options.idle_seconds, stage.options.actor_type
     before = stage.sample()
     pods, old = len(before.pods), frozenset(pod.name for pod in before.pods)
     stage.recorder.event("action", f"idle time-out is {idle_seconds:.0f} s for now")
@@ -29,12 +30,16 @@ def idle(stage: Stage) -> None:
         first = stage.visit(count)
         findings.figure("first activations a second", f"{first.rate:.0f}")
         stage.sample()  # what was seen before the visit says nothing
+        looks = stage.recorder.record.placement
+        most = max(_active(look, actor_type) or 0 for look in looks if look.at >= first.started)
+        note = "" if most >= count else "the first were idle before the last were called: raise --idle-seconds"
+        findings.figure("active at once", f"{most:,}", note)
         stage.wait(
-            lambda: _active(stage) == 0,
+            lambda: _active(looks[-1], actor_type) == 0,
             2 * idle_seconds + SCAN_SECONDS + 60 + count / 200,
             f"{count:,} idle actors to be deactivated",
         )
-        deactivated = stage.recorder.record.placement[-1].at
+        deactivated = looks[-1].at
         stage.recorder.event("settled", "no actor is active")
         findings.figure(
             "all deactivated after",
@@ -50,9 +55,8 @@ def idle(stage: Stage) -> None:
         )
 
 
-def _active(stage: Stage) -> int | None:
-    """Active actors in the last look; ``None`` where a sidecar did not say."""
-    pods = stage.recorder.record.placement[-1].pods
-    if any(pod.active_actors is None for pod in pods):
+def _active(look: PlacementSample, actor_type: str) -> int | None:
+    """Active actors on all pods; ``None`` where a sidecar did not say."""
+    if any(pod.active_actors is None for pod in look.pods):
         return None
-    return sum((pod.active_actors or {}).get(stage.options.actor_type, 0) for pod in pods)
+    return sum((pod.active_actors or {}).get(actor_type, 0) for pod in look.pods)

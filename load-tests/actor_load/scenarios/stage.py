@@ -157,8 +157,9 @@ class Stage:
 
         With the class Arrivals a user is a stream of ``--arrival-rate`` turns a second.
         """
+        if users != self._users:
+            self.recorder.event("phase", counted(users, "user"))
         self._users, self._spawn_rate = users, FASTEST
-        self.recorder.event("phase", counted(users, "user"))
         self.wait(lambda: self._running() == self._base_users + users, 60, f"{counted(users, 'user')} to start")
 
     def play(self, plan: Plan, seconds: float) -> None:
