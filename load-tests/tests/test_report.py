@@ -215,6 +215,13 @@ class TestMarks:
         drawn = marks.marks(found, series.Span.of(found, STARTED + 5, STARTED + 20))
         assert [mark.label for mark in drawn] == ["1", "2"]
 
+    def test_where_labels_would_overlap_the_graver_one_is_drawn(self):
+        found = self.at((10, "phase"), (12, "action"), (14, "settled"), (50, "phase"), (52, "phase"))
+        span = series.Span.of(found)
+        drawn = marks.marks(found, span)
+        assert [mark.label for mark in drawn] == ["1", "2", "3", "4", "5"]
+        assert [mark.label for mark in marks.labelled(drawn, span)] == ["2", "4"]
+
 
 class TestCharts:
     def test_every_chart_is_valid_for_vega_lite(self, record):
@@ -418,6 +425,12 @@ class TestFiles:
         (left_out,) = re.findall(r">and (\d+) more<", texts)
         assert shown + int(left_out) == len(events)
         assert shown >= 6
+
+    def test_what_happened_to_the_cluster_has_room_in_the_picture_before_phases_do(self):
+        events = [Event(at=STARTED + at, kind="phase", text="something that takes room") for at in range(0, 200, 3)]
+        events.append(Event(at=STARTED + 101.5, kind="action", text="scale 1 -> 3"))
+        texts = vl_convert.vegalite_to_svg(picture.spec(run(200, events=events, seconds=[second(1, [1.0])])))
+        assert "scale 1 -&gt; 3" in texts
 
     def test_columns_of_numbers_stand_right_and_others_left(self, written):
         html = (written / "report.html").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import altair as alt
 from altair.utils.schemapi import debug_mode
 
-from actor_load.report.marks import KINDS, Mark
+from actor_load.report.marks import KINDS, Mark, labelled
 from actor_load.report.palette import BAD, GRID, INK, MUTED, PAPER, SERIES
 from actor_load.report.series import Row, Span
 
@@ -213,11 +213,11 @@ class TimeChart:
         return chart.add_params(pointed)
 
     def _events(self, *, zoomed: bool) -> list[alt.Chart]:
-        """Rules, and their numbers as an axis at the upper edge: it leaves out those that would overlap."""
+        """Rules, and their numbers as an axis at the upper edge."""
         base = alt.Chart(alt.NamedData(self._event_data))
         dashes = alt.Scale(domain=KINDS, range=[[2, 3], [5, 3], [1, 0], [1, 0]])
         rules = base.mark_rule(strokeWidth=1.25, opacity=0.85, clip=True, aria=False).encode(
-            x=self._x(_event_axis(self.marks), zoomed=zoomed),
+            x=self._x(_event_axis(labelled(self.marks, self.span)), zoomed=zoomed),
             color=kind_colour(),
             strokeDash=alt.StrokeDash("kind:N", legend=None, scale=dashes),
         )

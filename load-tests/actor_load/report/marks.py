@@ -1,5 +1,6 @@
 """Events as marks on a chart's time axis: numbered as in the list of events."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,9 @@ from actor_load.words import elapsed
 
 CLOSE: Final = 0.01
 """Events nearer than this part of the span share one mark: two rules on one another cannot be told apart."""
+
+ROOM: Final = 0.025
+"""What a label takes of a chart's width, about."""
 
 KINDS: Final[list[EventKind]] = ["phase", "settled", "action", "problem"]
 """A shared mark is of the last of these that is in it."""
@@ -43,6 +47,15 @@ def marks(record: Record, span: Span) -> list[Mark]:
         else:
             groups.append([(number, event)])
     return [_mark(group, span) for group in groups]
+
+
+def labelled(marks: Sequence[Mark], span: Span) -> list[Mark]:
+    """Those whose label is drawn: of two that are too near to each other for both, the graver one, or the earlier."""
+    found: list[Mark] = []
+    for mark in sorted(marks, key=lambda mark: -KINDS.index(mark.kind)):
+        if all(abs(mark.at - other.at) >= ROOM * span.duration * 1000 for other in found):
+            found.append(mark)
+    return sorted(found, key=lambda mark: mark.at)
 
 
 def _mark(group: list[tuple[int, Event]], span: Span) -> Mark:
