@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import kubernetes
+import urllib3
 from kubernetes.client import ApiException
 
 from actor_load.errors import LoadError
@@ -89,3 +90,5 @@ class HostDeployment:
                     "name what is under load"
                 ) from error
             raise LoadError(f"the cluster's API answered {error.status} {error.reason} to {verb} {resource}") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise LoadError(f"the cluster's API does not answer to {verb} {resource}: {error}") from error

@@ -1,5 +1,6 @@
 """What scenarios are made of: load, actions on the cluster, waiting until it has settled, visits to actors."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ BESIDE_LOAD: Final = 2
 
 TAIL_SECONDS: Final = 5.0
 """What a change costs shows a little longer than it lasts: turns in flight, retries."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -265,9 +268,6 @@ class Stage:
         findings = Findings(title, text)
         try:
             yield findings
-        except LoadError as error:
-            findings.check("the scenario came to its end", False, str(error))
-            raise
         finally:
             self.recorder.record.sections.append(Section(ended=time.time(), **vars(findings)))
 
@@ -276,12 +276,28 @@ class Stage:
         return runner.user_count if runner else 0
 
     def _play(self) -> None:
+        broken_off = "it was interrupted"
         try:
             self._script(self)
+            broken_off = ""
         except LoadError as error:
-            self.recorder.event("problem", str(error))
+            broken_off = str(error)
+        except Exception as error:
+            log.exception("the scenario broke off")
+            broken_off = f"{type(error).__name__}: {error}"
         finally:
-            self.deployment.restore()
+            if broken_off:
+                self._failed("the scenario came to its end", broken_off)
+            try:
+                self.deployment.restore()
+            except LoadError as error:
+                self._failed("the cluster is as it was before", str(error))
+
+    def _failed(self, check: str, why: str) -> None:
+        """The run has failed, whatever its sections found until then."""
+        self.recorder.event("problem", why)
+        with self.section("What went wrong", why) as findings:
+            findings.check(check, False, why)
 
 
 @dataclass(frozen=True)
