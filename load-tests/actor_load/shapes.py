@@ -391,7 +391,7 @@ class StepsToKnee:
 
     def _out_of_time(self) -> str:
         if self._bad is not None:
-            return f"{self._between()}: --run-time ended before more was known."
+            return f"{self._between()}: the time ended before more was known."
         return (
             f"The knee was not reached: --run-time ended at {_people(self._good)}. "
             "Give more time, or larger steps by --step-users."

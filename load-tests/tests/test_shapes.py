@@ -496,7 +496,7 @@ class TestBounds:
 
         assert [step.users for step in steps.steps] == [80, 160]
         assert found(steps)[1].text.endswith(
-            "The knee lies between 80 and 160 users: --run-time ended before more was known."
+            "The knee lies between 80 and 160 users: the time ended before more was known."
         )
 
     def test_a_time_that_ends_in_the_middle_of_a_second_look_says_so(self) -> None:
@@ -507,7 +507,7 @@ class TestBounds:
     def test_a_time_that_ends_while_a_queue_clears_says_so(self) -> None:
         steps = search(open_arrivals(0), step_users=80, run_time=60)
         assert found(steps)[1].text.endswith(
-            "The knee lies between 80 and 160 users: --run-time ended before more was known."
+            "The knee lies between 80 and 160 users: the time ended before more was known."
         )
 
     def test_it_has_ended_when_it_has_ended(self) -> None:
