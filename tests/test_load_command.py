@@ -342,9 +342,13 @@ class TestRun:
         assert raised.value.exit_code == 130
         assert release.calls[-2:] == [*self.REMOVED]
 
-    def test_a_second_run_is_refused(self, release):
+    def test_a_second_run_is_refused(self, release, monkeypatch):
+        monkeypatch.setattr(Target, "typed", lambda _, tool: tool)
         release.jobs = [job()]
-        with pytest.raises(CommandError, match=r"a run is under way in namespace daca \(load-tests-master-1\)"):
+        refused = (
+            r"a run is under way in namespace daca \(load-tests-master-1\): wait, or end it: kubectl delete job -n daca"
+        )
+        with pytest.raises(CommandError, match=refused):
             load.load(Settings())
         assert release.calls == []
 
