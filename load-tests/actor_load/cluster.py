@@ -10,7 +10,7 @@ from kubernetes.client import ApiException
 
 from actor_load.errors import LoadError
 from actor_load.options import Options
-from actor_load.placement.kube import api_client
+from actor_load.placement.kube import api_client, reason
 
 RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
 """What `kubectl rollout restart` sets, too."""
@@ -91,4 +91,4 @@ class HostDeployment:
                 ) from error
             raise LoadError(f"the cluster's API answered {error.status} {error.reason} to {verb} {resource}") from error
         except urllib3.exceptions.HTTPError as error:
-            raise LoadError(f"the cluster's API does not answer to {verb} {resource}: {error}") from error
+            raise LoadError(f"the cluster's API does not answer to {verb} {resource}: {reason(error)}") from error

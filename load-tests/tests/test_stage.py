@@ -89,7 +89,7 @@ def test_a_scenario_that_can_not_go_on_fails_the_run_and_says_why(play, error, s
 
     deployment = Deployment()
     record = play(script, deployment)
-    assert [section.title for section in record.sections][: int(within)] == ["found so far"][: int(within)]
+    assert [section.title for section in record.sections] == [*["found so far"] * within, "What went wrong"]
     assert failed(record) == [("the scenario came to its end", said)]
     assert [(event.kind, event.text) for event in record.events] == [("problem", said)]
     assert not record.passed

@@ -113,7 +113,7 @@ class Kube:
                 f"no answer within {READ_SECONDS:g} s of the cluster's API at {configuration.host}", GATEWAY_TIMEOUT
             ) from error
         except (urllib3.exceptions.HTTPError, ApiException) as error:
-            raise KubeError(f"the cluster's API at {configuration.host} does not answer: {_reason(error)}") from error
+            raise KubeError(f"the cluster's API at {configuration.host} does not answer: {reason(error)}") from error
         if 200 <= answer.status < 300:
             return body
         raise _refusal(answer.status, body, right, namespace)
@@ -139,7 +139,7 @@ def _refusal(status: int, body: bytes, right: str, namespace: str) -> KubeError:
     return KubeError(f"{right}: the cluster's API answered {status}: {' '.join(message.split())}", status)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The cause in words: urllib3 wraps it, and puts an object in front; of TLS the client makes a refusal."""
     cause = str(getattr(error, "reason", None) or error)
     return " ".join(re.sub(r"^[^()]*\(.*?\): |^<[^>]*>: ", "", cause).split()) or type(error).__name__

@@ -49,10 +49,15 @@ def marks(record: Record, span: Span) -> list[Mark]:
     return [_mark(group, span) for group in groups]
 
 
+def gravest_first(marks: Sequence[Mark]) -> list[Mark]:
+    """Who has the first choice where there is no room for all; of one kind, the earlier."""
+    return sorted(marks, key=lambda mark: -KINDS.index(mark.kind))
+
+
 def labelled(marks: Sequence[Mark], span: Span) -> list[Mark]:
     """Those whose label is drawn: of two that are too near to each other for both, the graver one, or the earlier."""
     found: list[Mark] = []
-    for mark in sorted(marks, key=lambda mark: -KINDS.index(mark.kind)):
+    for mark in gravest_first(marks):
         if all(abs(mark.at - other.at) >= ROOM * span.duration * 1000 for other in found):
             found.append(mark)
     return sorted(found, key=lambda mark: mark.at)

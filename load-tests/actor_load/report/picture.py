@@ -11,7 +11,7 @@ from actor_load.record import Record
 from actor_load.report import overview, series
 from actor_load.report.charts import CORES, Data, TimeChart, coloured, configured, kind_colour, safe, unchecked
 from actor_load.report.figures import Figure, Figures
-from actor_load.report.marks import KINDS, Mark
+from actor_load.report.marks import Mark, gravest_first
 from actor_load.report.palette import INK, MUTED, in_light
 
 WIDTH: Final = 1600
@@ -106,27 +106,25 @@ def _header(record: Record, data: Data) -> alt.LayerChart:
 def _strip(figures: Figures, data: Data) -> alt.Chart:
     """What happened, in words, one below the other where there is no room beside; the gravest has the first choice."""
     start, end = figures.span.domain
-    lanes: list[list[tuple[float, float]]] = []
+    lanes: list[list[tuple[float, float]]] = [[] for _ in range(_LANES)]
     rows: list[dict[str, Any]] = []
     left_out = 0
-    for mark in sorted(figures.marks, key=lambda mark: -KINDS.index(mark.kind)):
+    for mark in gravest_first(figures.marks):
         text = shorten(f"{mark.label}  {_what(mark)}", _LONGEST, placeholder=" …")
         width = len(text) * _CHARACTER_WIDTH + 14
         x = (mark.at - start) / (end - start) * _PLOT
         x = min(x, _PLOT - width)
-        free = (all(x >= to or x + width <= since for since, to in lane) for lane in lanes)
-        lane = next((number for number, is_free in enumerate(free) if is_free), len(lanes))
-        if lane == _LANES:
+        for number, lane in enumerate(lanes):
+            if all(x >= to or x + width <= since for since, to in lane):
+                lane.append((x, x + width))
+                rows.append({"x": x, "y": (number + 0.5) * _LANE_HEIGHT, "text": text, "kind": mark.kind})
+                break
+        else:
             left_out += 1
-            continue
-        if lane == len(lanes):
-            lanes.append([])
-        lanes[lane].append((x, x + width))
-        rows.append({"x": x, "y": (lane + 0.5) * _LANE_HEIGHT, "text": text, "kind": mark.kind})
     if left_out:
         rows.append({"x": 0, "y": (_LANES + 0.5) * _LANE_HEIGHT, "text": f"and {left_out} more", "kind": "phase"})
     data["strip"] = rows
-    height = _LANE_HEIGHT * (len(lanes) + bool(left_out))
+    height = _LANE_HEIGHT * (sum(map(bool, lanes)) + bool(left_out))
     texts: alt.Chart = (
         alt.Chart(alt.NamedData("strip"))
         .mark_text(align="left", baseline="middle", fontSize=12)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import gevent
+from gevent import GreenletExit
 from locust.env import Environment
 
 from actor_load.cluster import HostDeployment
@@ -276,18 +277,17 @@ class Stage:
         return runner.user_count if runner else 0
 
     def _play(self) -> None:
-        broken_off = "it was interrupted"
+        end = "the scenario came to its end"
         try:
             self._script(self)
-            broken_off = ""
+        except GreenletExit:
+            self._failed(end, "it was interrupted")
         except LoadError as error:
-            broken_off = str(error)
+            self._failed(end, str(error))
         except Exception as error:
             log.exception("the scenario broke off")
-            broken_off = f"{type(error).__name__}: {error}"
+            self._failed(end, f"{type(error).__name__}: {error}")
         finally:
-            if broken_off:
-                self._failed("the scenario came to its end", broken_off)
             try:
                 self.deployment.restore()
             except LoadError as error:
