@@ -1,8 +1,9 @@
 """A sidecar for unit and contract tests: Dapr's HTTP API over memory, on a real loopback port.
 
 It keeps to what the real one was seen to do with Redis behind it, above all its ETags: a count of the writes to a key
-from 1; a key that does not exist takes any; once a key was written first-write, it takes no write without its ETag. The
-end-to-end tests have the real one.
+from 1; a key that does not exist takes any; once a key of the state API was written first-write, it takes no write
+without its ETag (a key of an actor does: a transaction does not pass the flag on). State of an actor is there only
+where that is active. Several sidecars share one :class:`Backend`, as pods do. The end-to-end tests have the real one.
 """
 
 import asyncio
@@ -70,6 +71,7 @@ class _Entry:
     data: bytes
     version: int
     first_write: bool
+    ttl_seconds: int | None
 
 
 class State:
@@ -91,7 +93,13 @@ class State:
         entry = self._entries.get(key)
         return None if entry is None else str(entry.version)
 
-    def set(self, key: str, value: object, etag: str | None = None, concurrency: str = "") -> None:
+    def ttl(self, key: str) -> int | None:
+        """The TTL that a key was last written with, in seconds."""
+        return self._entries[key].ttl_seconds
+
+    def set(
+        self, key: str, value: object, etag: str | None = None, concurrency: str = "", ttl_seconds: int | None = None
+    ) -> None:
         """Writes a key as the component does."""
         try:
             expected = int(etag) if etag and concurrency != "last-write" else 0
@@ -103,11 +111,28 @@ class State:
             raise Refused(key)
         first_write = concurrency == "first-write" or (entry is not None and entry.first_write)
         version = entry.version + 1 if entry is not None else 1
-        self._entries[key] = _Entry(orjson.dumps(value), version, first_write)
+        self._entries[key] = _Entry(orjson.dumps(value), version, first_write, ttl_seconds)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, etag: str | None = None) -> None:
         """Removes a key."""
+        if etag is not None and self.etag(key) not in {None, etag}:
+            raise Refused(key)
         self._entries.pop(key, None)
+
+
+class Backend:
+    """What the sidecars of a cluster share: the stores, the broker, and where each actor is."""
+
+    def __init__(self) -> None:
+        self.state: defaultdict[str, State] = defaultdict(State)
+        """By component."""
+        self.actor_state: defaultdict[tuple[str, str], State] = defaultdict(State)
+        """By actor type and id."""
+        self.published: list[Published] = []
+        self.active: dict[tuple[str, str], FakeSidecar] = {}
+        """The sidecar where an actor is active, by actor type and id."""
+        self.hosts: list[FakeSidecar] = []
+        """Sidecars that may host actors; one that is called for an actor that is nowhere activates it on the first."""
 
 
 class FakeSidecar:
@@ -117,16 +142,19 @@ class FakeSidecar:
     For actor calls set ``app_url`` to where the app is served.
     """
 
-    def __init__(self, *, api_token: str | None = None, actor_types: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, api_token: str | None = None, actor_types: tuple[str, ...] = (), backend: Backend | None = None
+    ) -> None:
         self.port = 0
         self.app_url = ""
         self.api_token = api_token
         self.actor_types = actor_types
-        self.state: defaultdict[str, State] = defaultdict(State)
-        """By component."""
-        self.actor_state: defaultdict[tuple[str, str], State] = defaultdict(State)
-        """By actor type and id."""
-        self.published: list[Published] = []
+        self.backend = backend or Backend()
+        if actor_types:
+            self.backend.hosts.append(self)
+        self.state = self.backend.state
+        self.actor_state = self.backend.actor_state
+        self.published = self.backend.published
         self.secrets: dict[str, dict[str, str]] = {}
         """By name; every secret store has the same."""
         self.services: dict[str, Service] = {}
@@ -147,6 +175,7 @@ class FakeSidecar:
                 web.post("/v1.0/publish/{pubsub}/{topic}", self._publish),
                 web.get("/v1.0/state/{store}/{key}", self._get_state),
                 web.post("/v1.0/state/{store}", self._save_state),
+                web.delete("/v1.0/state/{store}/{key}", self._delete_state),
                 web.get("/v1.0/actors/{type}/{id}/state/{key}", self._get_actor_state),
                 web.put("/v1.0/actors/{type}/{id}/state", self._save_actor_state),
                 web.route("*", "/v1.0/actors/{type}/{id}/method/{method}", self._invoke_actor),
@@ -224,11 +253,32 @@ class FakeSidecar:
                 return _error(status, "ERR_STATE_SAVE", f"failed saving state in state store {store}: {refused}")
         return web.Response(status=204)
 
+    async def _delete_state(self, request: web.Request) -> web.Response:
+        store, key = request.match_info["store"], request.match_info["key"]
+        try:
+            self.state[store].delete(key, request.headers.get("If-Match"))
+        except Refused as refused:
+            return _error(409, "ERR_STATE_DELETE", f"failed deleting state with key {key}: {refused}")
+        return web.Response(status=204)
+
+    async def deactivate(self, actor_type: str, actor_id: str) -> None:
+        """Ends an activation, as placement does when hosts come and go; the next call makes a new one."""
+        sidecar = self.backend.active.pop((actor_type, actor_id))
+        status, answer = await forward(sidecar.app_url)("DELETE", f"actors/{actor_type}/{actor_id}", b"")
+        assert status == 200, answer
+
+    def _is_active(self, request: web.Request) -> bool:
+        return self.backend.active.get(_actor(request)) is self
+
     async def _get_actor_state(self, request: web.Request) -> web.Response:
+        if not self._is_active(request):
+            return _error(400, "ERR_ACTOR_INSTANCE_MISSING", "actor instance is missing")
         state, key = self.actor_state[_actor(request)], request.match_info["key"]
         return web.Response(status=204) if state.etag(key) is None else _json(state.get(key))
 
     async def _save_actor_state(self, request: web.Request) -> web.Response:
+        if not self._is_active(request):
+            return _error(400, "ERR_ACTOR_INSTANCE_MISSING", "actor instance is missing")
         state = self.actor_state[_actor(request)]
         refusals = []
         for operation in orjson.loads(await request.read()):
@@ -237,7 +287,7 @@ class FakeSidecar:
                 state.delete(item["key"])
                 continue
             try:
-                _set(state, item)
+                _set(state, item | {"options": {}})  # it does not pass them on to the component
             except Refused as refused:  # the others are written all the same: Redis rolls nothing back
                 refusals.append(str(refused))
         if refusals:
@@ -247,9 +297,11 @@ class FakeSidecar:
     async def _invoke_actor(self, request: web.Request) -> web.Response:
         actor_type, actor_id = _actor(request)
         body = await request.read()
-        async with self._actor_locks[actor_type, actor_id]:
+        hosts = self.backend.hosts
+        host = self.backend.active.setdefault((actor_type, actor_id), self if self in hosts else hosts[0])
+        async with host._actor_locks[actor_type, actor_id]:
             path = f"actors/{actor_type}/{actor_id}/method/{request.match_info['method']}"
-            status, answer = await forward(self.app_url)("PUT", path, body)
+            status, answer = await forward(host.app_url)("PUT", path, body)
         if status != 200:
             message = f"error invoke actor method: {answer.decode(errors='replace')}"
             return _error(500, "ERR_ACTOR_INVOKE_METHOD", message)
@@ -267,7 +319,9 @@ class FakeSidecar:
 
 
 def _set(state: State, item: dict[str, Any]) -> None:
-    state.set(item["key"], item["value"], item.get("etag"), item.get("options", {}).get("concurrency", ""))
+    ttl = item.get("metadata", {}).get("ttlInSeconds")
+    concurrency = item.get("options", {}).get("concurrency", "")
+    state.set(item["key"], item["value"], item.get("etag"), concurrency, None if ttl is None else int(ttl))
 
 
 def _actor(request: web.Request) -> tuple[str, str]:

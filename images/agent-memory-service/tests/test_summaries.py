@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 from agent_memory_service import summaries
-from agent_memory_service.events import ConversationUpdated
 from agent_memory_service.main import Service
 from agent_memory_service.memories import MAX_SUMMARY
 from agent_memory_service.settings import Settings
 from aiohttp import web
+from daca_common.conversation_updated import ConversationUpdated
 from daca_common.health import Health
 from offline_model.main import create_app
 from offline_model.settings import Settings as OfflineSettings

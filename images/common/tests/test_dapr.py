@@ -60,14 +60,39 @@ async def test_a_value_the_sidecar_does_not_take_is_an_error(dapr: DaprClient) -
     assert (raised.value.status, raised.value.message) == (400, "stream too large")
 
 
-async def test_actor_state_is_fenced_by_its_etag(dapr: DaprClient) -> None:
+async def test_actor_state_is_fenced_by_its_etag(dapr: DaprClient, sidecar: FakeSidecar) -> None:
+    sidecar.backend.active["T", "a@b"] = sidecar
     assert await dapr.get_actor_state("T", "a@b", "k") is None
     await dapr.put_actor_state("T", "a@b", "k", {"rev": 1}, CREATE)
     await dapr.put_actor_state("T", "a@b", "k", {"rev": 2}, "1")
     for stale in (CREATE, "1", "3"):
-        with pytest.raises(DaprError, match="failed to set key"):
+        with pytest.raises(DaprError) as refused:
             await dapr.put_actor_state("T", "a@b", "k", {"rev": 9}, stale)
+        assert "failed to set key" in refused.value.message
+        assert "a@b" not in str(refused.value)
     assert await dapr.get_actor_state("T", "a@b", "k") == {"rev": 2}
+
+
+async def test_the_state_of_an_actor_that_is_elsewhere_is_refused(dapr: DaprClient) -> None:
+    with pytest.raises(DaprError) as refused:
+        await dapr.get_actor_state("T", "a@b", "k")
+    assert refused.value.code == "ERR_ACTOR_INSTANCE_MISSING"
+
+
+async def test_a_key_is_removed_if_it_still_is_what_was_read(dapr: DaprClient) -> None:
+    await dapr.save_state("statestore", "k", 1, None)
+    await dapr.save_state("statestore", "k", 2, "1")
+    assert not await dapr.delete_state("statestore", "k", "1")
+    assert await dapr.delete_state("statestore", "k", "2")
+    assert await dapr.get_state("statestore", "k") == (None, None)
+    assert await dapr.delete_state("statestore", "k")
+
+
+async def test_several_keys_are_written_whatever_was_there(dapr: DaprClient, sidecar: FakeSidecar) -> None:
+    await dapr.put_states("statestore", {"a": 1})
+    await dapr.put_states("statestore", {"a": 2, "b": 3}, ttl_seconds=60)
+    assert [await dapr.get_state("statestore", key) for key in "ab"] == [(2, "2"), (3, "1")]
+    assert sidecar.state["statestore"].ttl("b") == 60
 
 
 async def test_an_event_is_published_as_the_cloud_event_that_it_is(dapr: DaprClient, sidecar: FakeSidecar) -> None:

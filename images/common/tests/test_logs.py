@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 from daca_common import logs
-from daca_common.logs import RequestLog, annotate, traceparent, user_hash
+from daca_common.logs import RequestLog, annotate, pseudonym, traceparent
 from fastapi import FastAPI
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -31,7 +31,7 @@ def client() -> httpx2.AsyncClient:
 
     @app.get("/users/{user_id}")
     async def user(user_id: str) -> str | None:
-        annotate(user=user_hash(user_id))
+        annotate(user=user_id)
         return traceparent.get()
 
     @app.get("/livez")
@@ -65,7 +65,7 @@ async def test_a_request_is_one_line(client: httpx2.AsyncClient, capsys: pytest.
         "route": "/users/{user_id}",
         "status": 200,
         "trace_id": TRACE,
-        "user": user_hash("junaid"),
+        "user": pseudonym("junaid"),
     }
 
 
@@ -102,9 +102,9 @@ async def test_probes_are_logged_at_debug_only(
 
 
 def test_one_user_has_one_hash_and_it_does_not_name_them() -> None:
-    assert user_hash("junaid") == user_hash("junaid") != user_hash("Junaid")
-    assert len(user_hash("junaid")) == 12
-    assert "junaid" not in user_hash("junaid")
+    assert pseudonym("junaid") == pseudonym("junaid") != pseudonym("Junaid")
+    assert len(pseudonym("junaid")) == 12
+    assert "junaid" not in pseudonym("junaid")
 
 
 def test_annotating_without_a_request_does_nothing() -> None:

@@ -5,15 +5,15 @@ from datetime import datetime
 from typing import Final, Literal
 
 import orjson
+from daca_common.conversation_updated import CloudEvent, ConversationUpdated
 from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.ids import Id
-from daca_common.logs import annotate, user_hash
+from daca_common.logs import annotate
 from daca_common.problems import limited_body
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from agent_memory_service.documents import Contended
-from agent_memory_service.events import CloudEvent, ConversationUpdated
 from agent_memory_service.memories import Memories, Memory
 from agent_memory_service.summaries import Summaries
 from agent_memory_service.transcripts import Transcripts, Turn
@@ -74,14 +74,14 @@ def router(memories: Memories, transcripts: Transcripts, summaries: Summaries) -
     @api.get("/memories/{user_id}")
     async def memory(user_id: Id) -> Memory:
         """What is known of a user; of an unknown one, what holds for a new user."""
-        annotate(user=user_hash(user_id))
+        annotate(user=user_id)
         found, _ = await memories.get(user_id)
         return found
 
     @api.post("/memories/{user_id}/initialize")
     async def initialize(user_id: Id, memory: Memory) -> Initialized:
         """Sets what is known of a user, whatever was known before."""
-        annotate(user=user_hash(user_id))
+        annotate(user=user_id)
         await memories.initialize(user_id, memory)
         return Initialized(user_id=user_id, metadata=memory)
 
@@ -101,7 +101,7 @@ def router(memories: Memories, transcripts: Transcripts, summaries: Summaries) -
         event = _event(await limited_body(request, MAX_EVENT))
         if event is None:
             return DROP
-        annotate(user=user_hash(event.user_id), session=event.session_id, turn=event.turn_id)
+        annotate(user=event.user_id, session=event.session_id, turn=event.turn_id)
         try:
             new = await transcripts.append(event)
         except (DaprError, DaprUnavailable, Contended) as error:

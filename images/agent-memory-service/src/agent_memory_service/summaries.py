@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import openai
+from daca_common.conversation_updated import ConversationUpdated
 from daca_common.dapr import DaprError, DaprUnavailable
-from daca_common.logs import user_hash
+from daca_common.logs import pseudonym
 from daca_common.model import ModelClient, ModelKeyMissing
 
-from agent_memory_service.events import ConversationUpdated
 from agent_memory_service.memories import MAX_SUMMARY, Memories
 from agent_memory_service.settings import Settings
 
@@ -132,7 +132,7 @@ class Summaries:
             again = waiting.failures < ATTEMPTS
             # A provider's message may quote the request, or the key.
             said = type(error).__name__ if isinstance(error, openai.OpenAIError) else repr(error)
-            told = {"user": user_hash(user_id), "error": said, "again": again}
+            told = {"user": pseudonym(user_id), "error": said, "again": again}
             _log.warning("summary not rolled up", extra=told)
             if again:
                 self._wait_again(user_id, waiting)

@@ -10,8 +10,9 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Final, TypedDict
 
+from daca_common.conversation_updated import ConversationUpdated
+
 from agent_memory_service.documents import Document, Documents
-from agent_memory_service.events import ConversationUpdated
 
 VERSION: Final = 1
 TURNS_PER_PAGE: Final = 4

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
-from daca_common.logs import traceparent, user_hash
+from daca_common.logs import pseudonym, traceparent
 
 from chat_service.document import Exchange
 from chat_service.session import Session
@@ -73,7 +73,7 @@ class EventPublisher:
                 failures += 1
                 _log.warning(
                     "event not published, will retry",
-                    extra={"user": user_hash(session.user_id), "error": str(error), "retry_seconds": delay},
+                    extra={"user": pseudonym(session.user_id), "error": str(error), "retry_seconds": delay},
                 )
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, guards nothing
 

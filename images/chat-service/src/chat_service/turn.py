@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn, Protocol
 from uuid import uuid4
 
 from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
-from daca_common.logs import annotate, user_hash
+from daca_common.logs import annotate
 from daca_common.problems import FieldError, Problem
 
 from chat_service.agent import ChatAgent, Context
@@ -95,7 +95,7 @@ class Turns:
         Raises:
             Problem: 409 (busy by setting, or overtaken too often), 422 (key used for another message), 502/503/504.
         """
-        annotate(user=user_hash(turn.user_id), session=turn.session_id, turn=turn.turn_id)
+        annotate(user=turn.user_id, session=turn.session_id, turn=turn.turn_id)
         if self._draining:
             raise Problem(
                 503, "This pod is going; send it again.", kind="/problems/draining", headers={"Connection": "close"}
@@ -115,7 +115,7 @@ class Turns:
         Raises:
             Problem: 503, the session cannot be reached.
         """
-        annotate(user=user_hash(user_id))
+        annotate(user=user_id)
         try:
             await self._call(user_id, "ClearHistory", {})
         except (DaprError, DaprUnavailable) as error:

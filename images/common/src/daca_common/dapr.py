@@ -28,10 +28,14 @@ CREATE = "-1"
 
 
 class DaprError(Exception):
-    """The sidecar, or what it called, answered with an error."""
+    """The sidecar, or what it called, answered with an error.
+
+    As text it is status and code alone, which is what logs may show: Dapr's messages name state keys, and these hold
+    user ids.
+    """
 
     def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"{status} {code}: {message}")
+        super().__init__(f"{status} {code}".rstrip())
         self.status = status
         """The HTTP status."""
         self.code = code
@@ -143,14 +147,35 @@ class DaprClient:
         answer = await self.request("GET", f"/v1.0/state/{store}/{_quoted(key)}?consistency=strong")
         return (answer.json(), answer.etag) if answer.body else (None, None)
 
-    async def save_state(self, store: str, key: str, value: object, etag: str | None) -> bool:
+    async def save_state(
+        self, store: str, key: str, value: object, etag: str | None, *, ttl_seconds: int | None = None
+    ) -> bool:
         """Writes a key if its ETag still is ``etag`` (``None``: if it does not exist); False if another wrote.
 
-        False also where Redis did not answer the sidecar, which calls that a mismatch: read again, then judge.
+        False also where Redis did not answer the sidecar, which calls that a mismatch: read again, then judge. With
+        ``ttl_seconds`` the store forgets the key after that time; without, it keeps it, also where it had a TTL.
         """
         item = {"key": key, "value": value, "etag": etag or CREATE, "options": {"concurrency": "first-write"}}
+        item |= _ttl(ttl_seconds)
         try:
             await self.request("POST", f"/v1.0/state/{store}", orjson.dumps([item]))
+        except DaprError as error:
+            if error.status == 409:
+                return False
+            raise
+        return True
+
+    async def put_states(self, store: str, values: Mapping[str, object], *, ttl_seconds: int | None = None) -> None:
+        """Writes several keys, whatever is there; for values that are the same whoever writes them."""
+        items = [{"key": key, "value": value} | _ttl(ttl_seconds) for key, value in values.items()]
+        await self.request("POST", f"/v1.0/state/{store}", orjson.dumps(items))
+
+    async def delete_state(self, store: str, key: str, etag: str | None = None) -> bool:
+        """Removes a key; with ``etag`` only if that still is its ETag, else False. A missing key is removed already."""
+        headers = {} if etag is None else {"If-Match": etag}
+        path = f"/v1.0/state/{store}/{_quoted(key)}?concurrency=first-write"
+        try:
+            await self.request("DELETE", path, headers=headers)
         except DaprError as error:
             if error.status == 409:
                 return False
@@ -197,6 +222,11 @@ class DaprClient:
             except DaprUnavailable:
                 return
             await asyncio.sleep(0.2)
+
+
+def _ttl(seconds: int | None) -> dict[str, Any]:
+    # "-1" takes away a TTL that a key has: https://docs.dapr.io/developing-applications/building-blocks/state-management/state-store-ttl/
+    return {"metadata": {"ttlInSeconds": str(seconds)}} if seconds is not None else {}
 
 
 def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:

@@ -1,8 +1,8 @@
 """JSON logs on standard output: one line a request, never a user's text, id or key.
 
-A user appears as a hash, so that lines of one user can be put together without naming them. The trace id is that of
-the W3C ``traceparent``, taken from the request or made here and handed on to Dapr, so the lines of one turn can be
-found in the logs of all services and sidecars.
+Ids of users, sessions and turns appear as hashes (clients choose all three), so that lines of one user can be put
+together without naming them. The trace id is that of the W3C ``traceparent``, taken from the request or made here and
+handed on to Dapr, so the lines of one turn can be found in the logs of all services and sidecars.
 """
 
 import hashlib
@@ -44,16 +44,16 @@ def configure(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def user_hash(user_id: str) -> str:
-    """A user id as logs show it: 12 hex digits of its SHA-256."""
-    return hashlib.sha256(user_id.encode()).hexdigest()[:12]
+def pseudonym(client_id: str) -> str:
+    """An id that a client chose as logs show it: 12 hex digits of its SHA-256."""
+    return hashlib.sha256(client_id.encode()).hexdigest()[:12]
 
 
-def annotate(**fields: Any) -> None:
-    """Adds fields to the line of the request at hand; without a request it does nothing."""
+def annotate(**ids: str) -> None:
+    """Adds the pseudonyms of ids to the line of the request at hand; without a request it does nothing."""
     line = _request.get()
     if line is not None:
-        line.update(fields)
+        line.update({name: pseudonym(client_id) for name, client_id in ids.items()})
 
 
 class RequestLog:

@@ -115,8 +115,10 @@ class ModelClient:
         )
         try:
             secret = await self._dapr.get_secret(store, name)
-        except (DaprError, DaprUnavailable) as error:
-            raise ModelKeyMissing(f"{missing} The store said: {error}") from error
+        except DaprError as error:
+            raise ModelKeyMissing(f"{missing} The store said: {error.message}") from error
+        except DaprUnavailable as error:
+            raise ModelKeyMissing(f"{missing} The sidecar did not answer: {error}") from error
         if not secret.get(key):
             raise ModelKeyMissing(missing)
         return secret[key]
