@@ -24,8 +24,10 @@ RUN_TIME ?=
 WORKERS ?=
 CLASSES ?=
 LOAD_OPTIONS ?=
+# Of the bench: BENCH_OPTIONS=--help lists them.
+BENCH_OPTIONS ?=
 export CLUSTER NAMESPACE IMAGE_REGISTRY MODEL VALUES NODES DRY_RUN
-export SCENARIO SHAPE USERS RUN_TIME WORKERS CLASSES LOAD_OPTIONS
+export SCENARIO SHAPE USERS RUN_TIME WORKERS CLASSES LOAD_OPTIONS BENCH_OPTIONS
 
 PACKAGES := common chat-service agent-memory-service offline-model
 SERVICES := chat-service agent-memory-service offline-model
@@ -80,6 +82,10 @@ inspect: setup ## a user's session actor (host, activation, state): USER=
 load: setup ## load from inside the cluster, and a report: SCENARIO= or SHAPE=, USERS= RUN_TIME= WORKERS= CLASSES= LOAD_OPTIONS=
 	@$(RUN) -m cluster load
 
+.PHONY: bench
+bench: setup ## ours and a chat without Dapr, side by side: turns/s, latency, CPU by process: BENCH_OPTIONS=
+	@$(RUN) -m cluster bench
+
 # Tools that tests use are built before them: that may take longer than a test may.
 built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 
@@ -88,7 +94,7 @@ built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files load-tests/locustfile.py load-tests/actor_load
+	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files load-tests/locustfile.py load-tests/actor_load load-tests/bench
 	$(VENV)/bin/yamllint --strict .
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yaml
 	git ls-files -z -co --exclude-standard '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck

@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from typing import Final
 
 from cluster import binaries, browser
+from cluster.bench import bench
 from cluster.chat import chat
 from cluster.down import down
 from cluster.errors import CommandError
@@ -63,6 +64,8 @@ def _run(options: argparse.Namespace) -> None:
             local(options.model)
         case "load":
             _load(options)
+        case "bench":
+            bench(options.options, options.cluster, options.namespace)
         case "which":
             with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
                 tool = WHICH[options.tool]()
@@ -110,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
             "chat": "talk to it in the terminal",
             "inspect": "the session actor of a user: host, activation, state",
             "load": "load on the chat and its actors, from inside the cluster; a report",
+            "bench": "ours and a chat without Dapr on this machine, in turns: turns/s, latency, CPU by process",
         }.items()
     }
     which = commands.add_parser(
@@ -147,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--options", "LOAD_OPTIONS", "more options of load-tests/locustfile.py: `--max-p95 500 --think-time 1`"),
     ):
         _setting(made["load"], option, variable, text)
+    _setting(made["bench"], "--options", "BENCH_OPTIONS", "`--help`, or `--systems peer,cluster --rounds 5 --calls`")
     for name in ("chat", "inspect"):
         made[name].add_argument("user", nargs="?", default=os.environ.get("USER") or "you", help="a user id ($USER)")
     return parser

@@ -1,0 +1,24 @@
+"""`make bench`: load-tests/bench, in the place of this process."""
+
+import os
+import shlex
+import sys
+from typing import NoReturn
+
+from cluster.errors import CommandError
+from cluster.versions import ROOT
+
+
+def bench(options: str, cluster: str, namespace: str) -> NoReturn:
+    """Becomes the bench, so that a signal is for it; ``options`` as on its command line.
+
+    Raises:
+        CommandError: a quote is not closed.
+    """
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise CommandError(f"BENCH_OPTIONS={options}: {error}", exit_code=2) from error
+    path = os.pathsep.join(map(str, (ROOT / "load-tests", ROOT)))
+    where = {"PYTHONPATH": path, "CLUSTER": cluster, "NAMESPACE": namespace}
+    os.execve(sys.executable, [sys.executable, "-m", "bench", *words], os.environ | where)  # noqa: S606

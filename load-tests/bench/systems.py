@@ -1,0 +1,231 @@
+"""What is measured: each system has an address for its turns, and processes that are its own."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+
+import redis as redis_client
+
+from bench import calls, cpu
+from bench.children import Child, turn_problem
+from cluster import rest
+from cluster.client import CHAT, MEMORY
+from cluster.errors import CommandError
+from cluster.forward import Forward, Reach
+from cluster.kube import Kube, api_errors, wait_until
+from cluster.local import ports, redis, runfile
+from cluster.local.layout import LOOPBACK, REDIS_PORT
+from cluster.target import Target, recorded
+
+PEER: Final = "peer"
+"""What all others are compared with, where it is among them."""
+PEERS: Final = {PEER: "redis_session", "runner": "runner", "model": "model"}
+"""Name -> module in bench.peers."""
+CLUSTER: Final = "cluster"
+LOCAL: Final = "local"
+SYSTEMS: Final = (*PEERS, LOCAL, CLUSTER)
+
+FIRST_PORT: Final = 21_010
+"""Of peers, their models and their Redis; below 32768, as in cluster/local/layout.py."""
+NODE_PORTS: Final = ("bare", "kind")
+"""The clusters whose NodePorts this machine reaches: a port-forward would pin one pod."""
+SCALE_SECONDS: Final = 120.0
+METRICS_PORT: Final = 9090
+FIRST_USER: Final = "bench-first"
+
+
+@dataclass(frozen=True)
+class System:
+    """One that is up and takes turns."""
+
+    name: str
+    url: str
+    scope: cpu.Scope
+    counters: calls.Counters | None = None
+    """What its sidecars and its Redis have counted."""
+    prepare: Callable[[], None] = lambda: None
+    """Called before each round of it."""
+
+
+def cluster_that_is_up(cluster: str, namespace: str) -> Target | None:
+    """The cluster of `make up`, if the chat answers there at an address that spreads over its pods."""
+    try:
+        target = recorded(cluster, namespace)
+        if target.cluster not in NODE_PORTS:
+            return None
+        with api_errors(), Reach(kube := Kube(target)) as reach:
+            url = reach.url(CHAT)
+            up = bool(kube.ready_pods(target.namespace, _selector(CHAT)))
+        return target if up and turn_problem(f"{url}/chat/", FIRST_USER) is None else None
+    except CommandError:
+        return None
+
+
+@contextmanager
+def started(names: list[str], pods: list[int], target: Target | None, folder: Path) -> Iterator[list[System]]:
+    """Brings up what is named; what it started is ended with the block, and what it changed is put back.
+
+    ``target`` is that of :func:`cluster_that_is_up`; ``folder`` takes the logs.
+
+    Raises:
+        CommandError: one does not come up.
+    """
+    with ExitStack() as stack:
+        systems = []
+        for number, name in enumerate(names):
+            if name == CLUSTER and target:
+                deployed = stack.enter_context(_Cluster(target))
+                systems += [deployed.system(count) for count in pods]
+            elif name == LOCAL:
+                systems.append(stack.enter_context(_local(folder)))
+            else:
+                systems.append(stack.enter_context(_peer(name, FIRST_PORT + 10 * number, folder)))
+        yield systems
+
+
+@contextmanager
+def _peer(name: str, port: int, folder: Path) -> Iterator[System]:
+    """A peer with a model of its own, and Redis if it has something to keep."""
+    uses = {port: name, port + 1: "its model", port + 2: "its Redis"}
+    if taken := ports.taken(uses):
+        raise CommandError(f"{ports.told(taken, uses)}; end that first")
+    with ExitStack() as stack:
+
+        def started(part: str, *command: str, **env: str) -> Child:
+            return stack.enter_context(Child(f"{name}'s {part}", command, folder / f"{name}-{part}.log", env))
+
+        model = started("model", sys.executable, "-m", "offline_model", HOST=LOOPBACK, PORT=str(port + 1))
+        pids, counters = [model.pid], None
+        if name == PEER:
+            server = redis.server()
+            # Nothing is written to disk: its best case, where ours has every write on disk before it answers.
+            options = ["--bind", LOOPBACK, "--port", str(port + 2), "--save", "", "--appendonly", "no"]
+            pids.append(started("redis", *server.command, *options, "--dir", str(folder), **server.env).pid)
+            counters = partial(_redis_counts, port + 2)
+        app = started(
+            "app",
+            sys.executable,
+            "-m",
+            "bench.peers",
+            PEERS[name],
+            PORT=str(port),
+            MODEL_BASE_URL=f"http://{LOOPBACK}:{port + 1}/v1",
+            REDIS_URL=f"redis://{LOOPBACK}:{port + 2}",
+        )
+        url = f"http://{LOOPBACK}:{port}/chat/"
+        app.wait_for_turn(url, FIRST_USER)
+        yield System(name, url, cpu.below(app.pid, *pids), counters)
+
+
+@contextmanager
+def _local(folder: Path) -> Iterator[System]:
+    """Ours by `make local`, with a state of its own: the conversations of this checkout's stay what they are."""
+    apps = {app.app_id: app for app in runfile.apps()}
+    env = {"DACA_LOCAL": str(folder / "local"), "MODEL": "offline"}
+    with Child("make local", [sys.executable, "-m", "cluster", "local"], folder / "local.log", env) as child:
+        url = f"http://{LOOPBACK}:{apps[CHAT].port}/chat/"
+        child.wait_for_turn(url, FIRST_USER)
+        metrics = {app_id: f"http://{LOOPBACK}:{apps[app_id].options['metrics-port']}" for app_id in (CHAT, MEMORY)}
+        counters = partial(
+            calls.together,
+            [
+                *(partial(_sidecar_counts, app_id, address) for app_id, address in metrics.items()),
+                partial(_redis_counts, REDIS_PORT),
+            ],
+        )
+        # What watches over the processes is not one that answers.
+        scope = cpu.below(child.pid)
+        yield System(LOCAL, url, lambda processes: scope(processes) - {child.pid}, counters)
+
+
+class _Cluster:
+    """The release of `make up`; its number of chat pods is put back in the end."""
+
+    def __init__(self, target: Target) -> None:
+        self._kube = Kube(target)
+        self._namespace = target.namespace
+        with api_errors():
+            self._check_model()
+            self._replicas: int = self._deployment(CHAT).spec.replicas
+            with Reach(self._kube) as reach:
+                self._url = f"{reach.url(CHAT)}/chat/"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with api_errors():
+            if self._deployment(CHAT).spec.replicas != self._replicas:
+                self._scale(self._replicas)
+
+    def system(self, pods: int) -> System:
+        """It with so many pods of chat-service."""
+        name = f"{CLUSTER}, {pods} pod{'s' if pods > 1 else ''}"
+        return System(name, self._url, cpu.nodes(), self._counts, partial(self._prepare, pods))
+
+    def _prepare(self, pods: int) -> None:
+        with api_errors():
+            self._scale(pods)
+            if not wait_until(lambda: self._has(pods), SCALE_SECONDS):
+                raise CommandError(f"{CHAT} has not come to {pods} pods in {SCALE_SECONDS:.0f} s")
+        problem: list[str | None] = []
+
+        def answers() -> bool:
+            problem.append(turn_problem(self._url, FIRST_USER))
+            return problem[-1] is None
+
+        if not wait_until(answers, SCALE_SECONDS):
+            raise CommandError(f"{CHAT} takes no turns: {problem[-1]}")
+
+    def _scale(self, pods: int) -> None:
+        self._kube.apps.patch_namespaced_deployment_scale(CHAT, self._namespace, {"spec": {"replicas": pods}})
+
+    def _has(self, pods: int) -> bool:
+        """Whether there are so many, all ready, and none on its way out."""
+        there = self._kube.pods(self._namespace, _selector(CHAT))
+        return len(there) == pods == len(self._kube.ready_pods(self._namespace, _selector(CHAT)))
+
+    def _counts(self) -> calls.Counts:
+        counted = calls.Counts()
+        with api_errors():
+            for service in (CHAT, MEMORY):
+                for pod in self._kube.ready_pods(self._namespace, _selector(service)):
+                    with Forward(self._kube, self._namespace, f"pod/{pod.metadata.name}", METRICS_PORT) as forward:
+                        counted += _sidecar_counts(service, forward.url)
+        command = ("exec", "-n", self._namespace, "statefulset/redis", "--", "redis-cli", "info", "all")
+        return counted + calls.of_redis(self._kube.target.kubectl(*command, timeout_seconds=30))
+
+    def _check_model(self) -> None:
+        """Raises :class:`CommandError` unless the model answers at once: all is measured with it at 0 ms."""
+        provider = self._variable(CHAT, "MODEL_PROVIDER")
+        if provider != "offline":
+            raise CommandError(f"the cluster has the model {provider}: `make up MODEL=offline` first", exit_code=2)
+        latency = self._variable("offline-model", "LATENCY_MS")
+        if float(latency or 0) > 0:
+            raise CommandError(f"the offline model takes {latency} ms: set its latency to 0 first", exit_code=2)
+
+    def _variable(self, deployment: str, name: str) -> str | None:
+        variables = self._deployment(deployment).spec.template.spec.containers[0].env or []
+        return next((variable.value for variable in variables if variable.name == name), None)
+
+    def _deployment(self, name: str) -> Any:
+        return self._kube.apps.read_namespaced_deployment(name, self._namespace)
+
+
+def _selector(service: str) -> str:
+    return f"app.kubernetes.io/name={service}"
+
+
+def _redis_counts(port: int) -> calls.Counts:
+    with redis_client.Redis(LOOPBACK, port, decode_responses=True) as connection:
+        # As text, as `redis-cli` has it: the client would make a dictionary of it.
+        connection.set_response_callback("INFO", lambda answer, **_: answer)
+        return calls.of_redis(str(connection.execute_command("INFO", "all")))
+
+
+def _sidecar_counts(name: str, address: str) -> calls.Counts:
+    return calls.of_sidecar(name, rest.call("GET", f"{address}/metrics", timeout_seconds=10).text)
