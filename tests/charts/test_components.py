@@ -21,6 +21,7 @@ def local(name):
     ("file", "kind", "name"),
     [
         ("subscription", "Subscription", "conversations"),
+        ("deadletters", "Subscription", "dead-letters"),
         ("configuration", "Configuration", "daca"),
         ("resiliency", "Resiliency", "daca"),
     ],
@@ -54,7 +55,7 @@ def test_the_secret_store_is_a_file_of_the_same_name(default):
 
 def test_there_is_nothing_more_than_the_chart_has(default):
     files = {path.stem for path in COMPONENTS.glob("*.yaml")} - {"dapr"}
-    assert files == {"configuration", "resiliency", "subscription"} | default.names("Component")
+    assert files == {"configuration", "deadletters", "resiliency", "subscription"} | default.names("Component")
 
 
 def test_secrets_have_an_example_and_stay_out_of_git():

@@ -105,7 +105,7 @@ class TestServices:
     @pytest.mark.parametrize("service", SERVICES)
     def test_every_setting_is_set_and_is_the_services_default(self, default, service, monkeypatch):
         settings = importlib.import_module(f"{service.replace('-', '_')}.settings").Settings
-        by_default = settings(pod_name="chat-0").model_dump()
+        by_default = settings().model_dump()
         env = environment(default.pods()[service])
         assert ("APP_API_TOKEN" in env) == (service in SIDECARS)
         env.pop("APP_API_TOKEN", None)
@@ -113,8 +113,40 @@ class TestServices:
         injected = {"host", "dapr_http_port", "dapr_api_token", "app_api_token"}
         assert {name.lower() for name in env} == by_default.keys() - injected
         for name, value in env.items():
-            monkeypatch.setenv(name, "chat-0" if name == "POD_NAME" else value)
+            # What Kubernetes fills in has no value here.
+            monkeypatch.setenv(name, by_default[name.lower()] if value is None else value)
         assert settings().model_dump() == by_default
+
+    def test_an_actors_host_is_known_by_name_and_address(self, default):
+        env = {item["name"]: item for item in default.pods()["chat-service"]["spec"]["containers"][0]["env"]}
+        told = {name: env[name]["valueFrom"]["fieldRef"]["fieldPath"] for name in ("POD_NAME", "POD_IP")}
+        assert told == {"POD_NAME": "metadata.name", "POD_IP": "status.podIP"}
+
+    @pytest.mark.parametrize(
+        ("setting", "variable"),
+        [
+            ("chatService.turn.queueLimit=1000", "TURN_QUEUE_LIMIT"),
+            ("chatService.turn.openLimit=100000", "TURN_OPEN_LIMIT"),
+            ("chatService.turn.whenBusy=interrupt", "TURN_WHEN_BUSY"),
+            ("chatService.turn.resumeSeconds=0", "TURN_RESUME_SECONDS"),
+            ("chatService.turn.keySeconds=2592000", "TURN_KEY_SECONDS"),
+            ("model.contextTokens=10000000", "MODEL_CONTEXT_TOKENS"),
+            ("agentMemoryService.retention.transcriptSeconds=31536000", "TRANSCRIPT_RETENTION_SECONDS"),
+        ],
+    )
+    def test_a_setting_is_what_its_value_says(self, render, tmp_path, setting, variable):
+        # In a file as well: from there a large number would be written as 1e+07.
+        path, _, told = setting.rpartition("=")
+        content = told
+        for name in reversed(path.split(".")):
+            content = f"{{{name}: {content}}}"
+        (tmp_path / "values.yaml").write_text(content)
+        for arguments in (("--set", setting), ("--values", tmp_path / "values.yaml")):
+            pods = render(*arguments).pods()
+            seen = [
+                environment(pods[service])[variable] for service in SERVICES if variable in environment(pods[service])
+            ]
+            assert seen == [told]
 
     def test_a_rollout_never_has_fewer_pods(self, default):
         for service in SERVICES:
@@ -234,6 +266,7 @@ class TestDapr:
             "pubsub": both,
             "secretstore": both,
             "conversations": {"agent-memory-service"},
+            "dead-letters": {"agent-memory-service"},
             "daca": both,
         }
 
@@ -268,6 +301,30 @@ class TestDapr:
             "routes": {"default": "/conversations"},
             "deadLetterTopic": "conversations-dead-letter",
         }
+
+    def test_what_has_no_other_place_goes_to_the_service_and_nowhere_behind_it(self, default):
+        spec = default.get("Subscription", "dead-letters")["spec"]
+        assert spec == {
+            "pubsubname": "pubsub",
+            "topic": default.get("Subscription", "conversations")["spec"]["deadLetterTopic"],
+            "routes": {"default": "/dead-letters"},
+        }
+
+    def test_an_event_is_tried_a_little_longer_than_until_it_is_given_to_another_pod(self, default):
+        # Shorter, and Dapr acknowledges what it could neither deliver nor put among the dead letters.
+        policy = default.get("Resiliency", "daca")["spec"]["policies"]["retries"]["event"]
+        assert policy == {"policy": "constant", "duration": "1s", "maxRetries": 65}
+        assert metadata_of(default.get("Component", "pubsub"))["processingTimeout"] == "60000"
+
+    def test_a_pod_holds_few_events_that_wait_when_it_dies(self, render):
+        told = metadata_of(render("--set", "dapr.pubsub.queueDepth=7").get("Component", "pubsub"))
+        assert told["queueDepth"] == "7"
+
+    def test_streams_are_bounded_by_length_or_by_age(self, render, default):
+        by_length = metadata_of(default.get("Component", "pubsub"))
+        by_age = metadata_of(render("--set", f"{EXTERNAL},dapr.pubsub.streamTTL=168h").get("Component", "pubsub"))
+        assert (by_length["maxLenApprox"], by_length.get("streamTTL")) == ("100000", None)
+        assert (by_age.get("maxLenApprox"), by_age["streamTTL"]) == (None, "168h")
 
     def test_every_targets_policy_is_defined(self, default):
         spec = default.get("Resiliency", "daca")["spec"]
@@ -324,6 +381,33 @@ class TestRedis:
         assert {"appendonly yes", "appendfsync always", "maxmemory-policy noeviction"} <= set(config)
         claim = default.get("StatefulSet", "redis")["spec"]["volumeClaimTemplates"][0]
         assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+    def trimmer(self, rendered):
+        (container,) = [c for c in rendered.pods()["redis"]["spec"]["containers"] if c["name"] == "trim"]
+        return container
+
+    def test_streams_are_trimmed_beside_it_as_the_same_user(self, render, default):
+        rendered = render("--set", "redis.trim.intervalSeconds=30,redis.auth.existingSecret.name=mine")
+        server, trimmer = rendered.pods()["redis"]["spec"]["containers"][0], self.trimmer(rendered)
+        for shared in ("image", "imagePullPolicy", "securityContext"):
+            assert trimmer[shared] == server[shared]
+        assert {"name": "TRIM_SECONDS", "value": "30"} in trimmer["env"]
+        assert trimmer["env"][0] == server["env"][0]
+        assert trimmer["volumeMounts"] == [{"name": "config", "mountPath": "/etc/redis", "readOnly": True}]
+        files = default.get("ConfigMap", "redis")["data"]
+        for name in ("start.sh", "trim.sh", "trim.lua"):
+            assert files[name].strip() == (CHART / "charts" / "redis" / "files" / name).read_text().strip()
+
+    def test_the_streams_that_are_trimmed_are_the_topics(self, default):
+        topics = {default.get("Subscription", name)["spec"]["topic"] for name in ("conversations", "dead-letters")}
+        command = self.trimmer(default)["command"]
+        assert command[:2] == ["sh", "/etc/redis/trim.sh"]
+        assert set(command[2:]) == topics
+
+    def test_without_trimming_there_is_nothing_of_it(self, render):
+        rendered = render("--set", "redis.trim.enabled=false")
+        assert [c["name"] for c in rendered.pods()["redis"]["spec"]["containers"]] == ["redis"]
+        assert rendered.get("ConfigMap", "redis")["data"].keys() == {"redis.conf", "start.sh"}
 
     def test_root_does_nothing_but_give_the_folder_away(self, render):
         spec = render("--set", "redis.volumePermissions.enabled=true").pods()["redis"]["spec"]

@@ -82,7 +82,7 @@ chart made is not among them: it never changes. Takes $.
 */}}
 {{- define "daca.checksums" -}}
 {{- $dapr := "" -}}
-{{- range list "configuration" "pubsub" "resiliency" "secretstore" "statestore" "subscription" -}}
+{{- range list "configuration" "deadletters" "pubsub" "resiliency" "secretstore" "statestore" "subscription" -}}
 {{- $dapr = print $dapr (include (printf "%s/dapr/%s.yaml" $.Template.BasePath .) $) -}}
 {{- end -}}
 checksum/dapr: {{ sha256sum $dapr }}

@@ -76,3 +76,20 @@ readinessProbe:
 - {name: MODEL_SECRET_NAME, value: {{ .Values.model.existingSecret.name | quote }}}
 - {name: MODEL_SECRET_KEY, value: {{ .Values.model.existingSecret.key | quote }}}
 {{- end }}
+
+{{/* A duration such as 1m30s in milliseconds: Helm reads one only where it moves a date. Takes the duration. */}}
+{{- define "daca.milliseconds" -}}
+{{- $start := toDate "2006" "2000" -}}
+{{- sub ($start | dateModify .).UnixMilli $start.UnixMilli -}}
+{{- end }}
+
+{{/* A memory quantity of Kubernetes (1Gi), or of Redis (768mb, which is 768Mi), in bytes. Takes the quantity. */}}
+{{- define "daca.bytes" -}}
+{{- $units := dict
+  "kb" 1024 "mb" 1048576 "gb" 1073741824
+  "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000
+  "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $quantity := toString . -}}
+{{- $unit := regexFind "[A-Za-z]+$" $quantity -}}
+{{- mulf (trimSuffix $unit $quantity | float64) (get $units $unit | default 1) | int64 -}}
+{{- end }}

@@ -24,3 +24,12 @@ a new release on an old volume may well have a new password.
 {{- $kept := dig "data" .Values.auth.existingSecret.key "" $secret | b64dec -}}
 {{- .Values.auth.password | default $kept | default (randAlphaNum 32) -}}
 {{- end }}
+
+{{/* The password, as redis-cli looks for it. */}}
+{{- define "redis.passwordEnv" -}}
+- name: REDISCLI_AUTH
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.auth.existingSecret.name | default "redis" }}
+      key: {{ .Values.auth.existingSecret.key }}
+{{- end }}
