@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from agent_memory_service.routes import MAX_EVENT
-from agent_memory_service.transcripts import TURNS_PER_PAGE
+from agent_memory_service.events import MAX_EVENT
+from agent_memory_service.transcripts import APART_BYTES, NUMBERS_PER_PAGE, TURNS_PER_PAGE
 from aiohttp import web
 from support.events import conversation_updated
 from support.serving import Start
@@ -100,39 +100,90 @@ async def test_events_that_come_at_once_and_again_are_all_kept_in_order(
 
 
 async def test_writers_that_meet_on_one_page_lose_nothing(client: httpx2.AsyncClient) -> None:
-    events = [conversation_updated(1, user_id=f"user{number}") for number in range(8)]
+    events = [conversation_updated(number) for number in range(NUMBERS_PER_PAGE)[1:]]
     statuses = await asyncio.gather(*(deliver(client, event) for event in events))
     for status, event in zip(statuses, events, strict=True):
         if status == "RETRY":
             assert await deliver(client, event) == "SUCCESS"
-    assert {entry["user_id"] for entry in await history(client)} == {f"user{number}" for number in range(8)}
+    assert contents(await history(client)) == messages(range(1, NUMBERS_PER_PAGE))
 
 
-async def test_the_turns_of_users_who_share_a_session_are_merged_by_time(client: httpx2.AsyncClient) -> None:
-    times = [
-        ("ann", 1, "10:00:00Z"),
-        ("bob", 1, "10:00:01+00:00"),
-        ("ann", 2, "11:00:02+01:00"),
-        ("bob", 2, "10:00:03Z"),
-    ]
-    for user_id, sequence, time in reversed(times):
-        event = conversation_updated(sequence, user_id=user_id, occurred_at=f"2026-11-23T{time}")
-        await deliver(client, event)
-    entries = [entry for entry in await history(client) if entry["role"] == "user"]
-    assert [(entry["user_id"], entry["sequence"]) for entry in entries] == [(user, number) for user, number, _ in times]
+async def test_a_session_answers_for_the_user_who_wrote_first(client: httpx2.AsyncClient) -> None:
+    for user_id in ("ann", "bob", "ann"):
+        await deliver(client, conversation_updated(1, user_id=user_id, user_message=f"I am {user_id}"))
+    assert contents(await history(client)) == ["I am ann"]
+    for user_id in ("ann", "bob"):
+        assert contents(await history(client, f"s1?user_id={user_id}")) == [f"I am {user_id}"]
+    assert await history(client, "s1?user_id=carl") == []
+
+
+async def test_of_users_who_write_first_at_once_one_is_first(client: httpx2.AsyncClient, start: Start) -> None:
+    async with start() as other:
+        events = [conversation_updated(1, user_id=f"user{number}") for number in range(10)]
+        replicas = (client, other)
+        statuses = await asyncio.gather(*(deliver(replicas[n % 2], event) for n, event in enumerate(events)))
+        assert set(statuses) == {"SUCCESS"}
+        first, again = await history(client), await history(other)
+    assert first == again
+    assert len(first) == 2
 
 
 async def test_a_clock_that_is_behind_does_not_reorder_a_users_turns(client: httpx2.AsyncClient) -> None:
-    for number, second in [(1, 30), (2, 10), (3, 40)]:
+    for number, second in [(3, 40), (1, 30), (2, 10)]:
         await deliver(client, conversation_updated(number, occurred_at=f"2026-11-23T10:00:{second}Z"))
-    await deliver(client, conversation_updated(1, user_id="bob", occurred_at="2026-11-23T10:00:35Z"))
-    entries = [entry for entry in await history(client) if entry["role"] == "user"]
-    assert [(entry["user_id"], entry["sequence"]) for entry in entries] == [
-        ("junaid", 1),
-        ("junaid", 2),
-        ("bob", 1),
-        ("junaid", 3),
-    ]
+    assert contents(await history(client)) == messages(range(1, 4))
+
+
+async def pages(client: httpx2.AsyncClient, limit: int, **more: Any) -> list[list[int]]:
+    """The sequences of each page, as somebody reads them who goes backwards."""
+    answered = []
+    before: dict[str, int] = {}
+    while True:
+        answer = (await client.get("/conversations/s1", params={"limit": limit} | before | more)).json()
+        answered.append([entry["sequence"] for entry in answer["history"] if entry["role"] == "user"])
+        if answer["before"] is None:
+            return answered
+        before = {"before": answer["before"]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_pages_are_read_backwards_and_make_up_the_whole(client: httpx2.AsyncClient, seed: int) -> None:
+    random_numbers = random.Random(seed)
+    span = random_numbers.choice([40, 5_000, 10**6, 2**53 - 1])
+    numbers = sorted(random_numbers.sample(range(1, span), 30))
+    for number in random_numbers.sample(numbers, len(numbers)):
+        await deliver(client, conversation_updated(number, occurred_at="2026-11-23T10:00:00Z"))
+    for limit in (1, 7, 29, 30, 31):
+        answered = await pages(client, limit)
+        assert [number for page in answered[::-1] for number in page] == numbers
+        assert [len(page) for page in answered[:-1]] == [limit] * (len(answered) - 1)
+    assert [entry["sequence"] for entry in await history(client)][::2] == numbers
+
+
+async def test_the_plain_answer_is_the_tutorials(client: httpx2.AsyncClient) -> None:
+    await deliver(client, conversation_updated(1))
+    assert list((await client.get("/conversations/s1")).json()) == ["history"]
+    assert (await client.get("/conversations/none?limit=5")).json() == {"history": [], "before": None}
+
+
+async def test_turns_with_the_same_number_are_not_parted(client: httpx2.AsyncClient) -> None:
+    for number, event_id in [(1, "a"), (2, "b"), (2, "c"), (3, "d")]:
+        await deliver(client, conversation_updated(number, event_id=event_id))
+    assert await pages(client, 2) == [[2, 2, 3], [1]]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "", "1.5", "99999999999999999999"])
+@pytest.mark.parametrize("field", ["limit", "before"])
+async def test_a_bad_page_is_a_problem_that_names_the_field(client: httpx2.AsyncClient, field: str, value: str) -> None:
+    answer = await client.get("/conversations/s1", params={field: value})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_a_bad_user_of_a_conversation_is_a_problem_that_names_the_field(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/conversations/s1", params={"user_id": "a/b"})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["user_id"]
 
 
 @pytest.mark.parametrize(
@@ -154,36 +205,126 @@ async def test_text_survives_byte_for_byte(client: httpx2.AsyncClient, text: str
     assert [entry["content"] for entry in await history(client)] == [text, text[::-1]]
 
 
-async def test_the_longest_texts_fill_a_page(client: httpx2.AsyncClient) -> None:
-    text = "🦊" * 100_000
-    for number in range(TURNS_PER_PAGE, 2 * TURNS_PER_PAGE):
+@pytest.mark.parametrize("text", ["🦊" * 100_000, "\x01" * 100_000], ids=["four bytes", "six as JSON"])
+async def test_a_page_of_the_longest_texts_fits_the_sidecar(client: httpx2.AsyncClient, text: str) -> None:
+    for number in range(NUMBERS_PER_PAGE, 2 * NUMBERS_PER_PAGE):
         event = conversation_updated(number, user_message=text, assistant_reply=text)
         assert await deliver(client, event) == "SUCCESS"
-    assert contents(await history(client)) == [text] * TURNS_PER_PAGE
+        assert await deliver(client, event) == "SUCCESS"
+    assert contents(await history(client)) == [text] * NUMBERS_PER_PAGE
 
 
-async def test_an_append_costs_the_same_at_the_end_of_a_long_transcript(
-    client: httpx2.AsyncClient, sidecar: FakeSidecar
-) -> None:
-    async def cost(number: int) -> int:
-        sidecar.requests.clear()
-        await deliver(client, conversation_updated(number))
-        return sum("/v1.0/state/" in request for request in sidecar.requests)
+def test_a_full_page_fits_the_sidecar() -> None:
+    assert TURNS_PER_PAGE * APART_BYTES * 2 < MAX_BODY
 
-    early = [await cost(number) for number in range(2 * TURNS_PER_PAGE, 3 * TURNS_PER_PAGE)]
-    for page in range(3, 2500):  # 10,000 turns: the pages between are listed, which is all that an append can notice
-        sidecar.state["statestore"].set(f"transcript-s1:{page}", {"version": 1, "turns": []})
-    index = {"version": 1, "pages": list(range(2500))}
-    sidecar.state["statestore"].set("transcript-s1", index, sidecar.state["statestore"].etag("transcript-s1"))
-    late = [await cost(number) for number in range(2500 * TURNS_PER_PAGE, 2501 * TURNS_PER_PAGE)]
-    assert early == late == [4, *[2] * (TURNS_PER_PAGE - 1)]
+
+async def test_more_turns_with_one_number_than_a_page_holds_are_dropped(client: httpx2.AsyncClient) -> None:
+    for number in range(TURNS_PER_PAGE):
+        assert await deliver(client, conversation_updated(1, event_id=f"e{number}")) == "SUCCESS"
+    assert await deliver(client, conversation_updated(1, event_id="one-more")) == "DROP"
 
 
 async def test_a_page_that_is_listed_but_was_never_written_does_no_harm(
     client: httpx2.AsyncClient, sidecar: FakeSidecar
 ) -> None:
-    sidecar.state["statestore"].set("transcript-s1", {"version": 1, "pages": [9, 0]}, concurrency="first-write")
+    async def fail(request: web.Request) -> web.Response | None:
+        if request.method == "POST" and (await request.json())[0]["key"] == "turns-s1:junaid:5":
+            return web.json_response({"errorCode": "ERR_STATE_SAVE", "message": "no"}, status=500)
+        return None
+
+    sidecar.before = fail
+    assert await deliver(client, conversation_updated(5 * NUMBERS_PER_PAGE)) == "RETRY"
+    sidecar.before = None
     await deliver(client, conversation_updated(1))
+    assert contents(await history(client)) == ["message 1"]
+
+
+async def test_an_event_that_is_delivered_twice_at_once_is_handled_once(
+    client: httpx2.AsyncClient, sidecar: FakeSidecar
+) -> None:
+    came, going_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: web.Request) -> None:
+        if "turns-" in request.path:
+            came.set()
+            await going_on.wait()
+
+    await deliver(client, conversation_updated(1))
+    sidecar.before = wait
+    sidecar.requests.clear()
+    first = asyncio.create_task(deliver(client, conversation_updated(2)))
+    await came.wait()
+    second = asyncio.create_task(deliver(client, conversation_updated(2)))
+    going_on.set()
+    assert [await first, await second] == ["SUCCESS", "SUCCESS"]
+    assert len([request for request in sidecar.requests if request.startswith("GET") and "turns-" in request]) == 1
+
+
+async def test_what_a_later_release_put_into_a_page_stays(client: httpx2.AsyncClient, sidecar: FakeSidecar) -> None:
+    await deliver(client, conversation_updated(1))
+    state = sidecar.state["statestore"]
+    for key in ("turns-s1:junaid:0", "turns-s1:junaid", "user-junaid"):
+        page = state.get(key) | {"tomorrow": 1}
+        if "turns" in page:
+            page["turns"][0]["mood"] = "sunny"
+        state.set(key, page, state.etag(key))
+    await deliver(client, conversation_updated(2))
+    await deliver(client, conversation_updated(20))
+    await deliver(client, conversation_updated(21, session_id="s2"))
+    assert state.get("turns-s1:junaid:0")["turns"][0]["mood"] == "sunny"
+    for key in ("turns-s1:junaid:0", "turns-s1:junaid", "user-junaid"):
+        assert state.get(key)["tomorrow"] == 1
+
+
+async def test_a_document_in_a_form_of_later_is_refused_with_words_that_say_so(
+    client: httpx2.AsyncClient, sidecar: FakeSidecar
+) -> None:
+    for key in ("turns-s1:junaid:0", "session-s1", "memory-junaid"):
+        sidecar.state["statestore"].set(key, {"version": 99}, concurrency="first-write")
+    assert await deliver(client, conversation_updated(1)) == "RETRY"
+    for path in ("/conversations/s1", "/memories/junaid"):
+        answer = await client.get(path)
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "/problems/later-version"
+        assert "99" in answer.json()["detail"]
+
+
+async def test_retention_is_the_ttl_of_every_text(start: Start, sidecar: FakeSidecar) -> None:
+    state = sidecar.state["statestore"]
+    async with start(transcript_retention_seconds=100) as client:
+        await deliver(client, conversation_updated(1))
+        await deliver(client, conversation_updated(2, user_message="x" * APART_BYTES, event_id="long"))
+        assert {state.ttl(f"turns-s1:junaid:0{more}") for more in ("", ":long")} == {100}
+        # They expire: what is left of the session does no harm.
+        for key in [key for key in state if key.startswith("turns-s1:junaid:0")]:
+            state.delete(key)
+        assert await history(client) == []
+        await deliver(client, conversation_updated(3))
+        assert contents(await history(client)) == ["message 3"]
+
+
+async def test_without_retention_nothing_expires(client: httpx2.AsyncClient, sidecar: FakeSidecar) -> None:
+    await deliver(client, conversation_updated(1))
+    assert {sidecar.state["statestore"].ttl(key) for key in sidecar.state["statestore"]} == {None}
+
+
+async def test_a_store_that_is_full_says_so_and_can_be_read(client: httpx2.AsyncClient, sidecar: FakeSidecar) -> None:
+    await deliver(client, conversation_updated(1))
+
+    async def full(request: web.Request) -> web.Response | None:
+        if request.method != "POST":
+            return None
+        message = (
+            "possible etag mismatch. error from state store: OOM command not allowed when used memory > 'maxmemory'"
+        )
+        return web.json_response({"errorCode": "ERR_STATE_SAVE", "message": message}, status=409)
+
+    sidecar.before = full
+    assert await deliver(client, conversation_updated(2)) == "RETRY"
+    memory = {"name": "J", "preferred_style": "casual", "user_summary": "J."}
+    answer = await client.post("/memories/junaid/initialize", json=memory)
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "/problems/store-full"
     assert contents(await history(client)) == ["message 1"]
 
 
@@ -232,7 +373,7 @@ MALFORMED: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("event", [event for _, event in MALFORMED], ids=[name for name, _ in MALFORMED])
 async def test_a_malformed_event_is_dropped(client: httpx2.AsyncClient, sidecar: FakeSidecar, event: Any) -> None:
     assert await deliver(client, event) == "DROP"
-    assert list(sidecar.state["statestore"]) == []
+    assert [key for key in sidecar.state["statestore"] if key != "due-processes"] == []
 
 
 @pytest.mark.parametrize(
@@ -321,7 +462,3 @@ async def test_with_a_token_only_the_sidecar_delivers_events(start: Start, token
         assert answer.json() == {"status": "SUCCESS"}
         assert contents(await history(client)) == ["message 1"]
         assert (await client.get("/memories/junaid")).status_code == 200
-
-
-def test_a_page_of_the_longest_texts_fits_the_sidecar() -> None:
-    assert TURNS_PER_PAGE * 2 * 100_000 * 4 < MAX_BODY

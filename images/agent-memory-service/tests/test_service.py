@@ -38,6 +38,9 @@ async def test_the_api_is_documented(client: httpx2.AsyncClient) -> None:
         "/memories/{user_id}/initialize",
         "/conversations",
         "/conversations/{session_id}",
+        "/dead-letters",
+        "/dead-letters/{letter_id}",
+        "/dead-letters/{letter_id}/replay",
     }
     for operations in paths.values():
         for operation in operations.values():
@@ -88,6 +91,7 @@ async def test_a_pod_that_goes_is_not_ready_and_lets_its_sidecar_go_last(sidecar
         ("SUMMARY_QUIET_SECONDS", "0"),
         ("SUMMARY_QUIET_SECONDS", "3600"),
         ("SUMMARY_MAX_PER_SECOND", "-1"),
+        ("TRANSCRIPT_RETENTION_SECONDS", "-1"),
         ("MODEL_PROVIDER", "clippy"),
         ("LOG_LEVEL", "LOUD"),
     ],

@@ -34,6 +34,7 @@ class Model:
         """The messages of each request, by role."""
         self.authorization = ""
         self.before: Callable[[], Awaitable[object]] | None = None
+        self.odd: Callable[[], web.Response] | None = None
         self.url = ""
 
     async def complete(self, request: web.Request) -> web.Response:
@@ -42,6 +43,8 @@ class Model:
         self.asked.append({message["role"]: message["content"] for message in body["messages"]})
         if self.before is not None:
             await self.before()
+        if self.odd is not None:
+            return self.odd()
         if isinstance(self.answer, int):
             return web.json_response({"error": {"message": "no"}}, status=self.answer)
         message = {"role": "assistant", "content": self.answer}
@@ -67,7 +70,8 @@ async def model() -> AsyncIterator[Model]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summaries, "BACKOFF_SECONDS", (0.05,))
+    monkeypatch.setattr(summaries, "FIRST_BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(summaries, "LONGEST_BACKOFF_SECONDS", 0.05)
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20) -> None:
@@ -226,18 +230,173 @@ async def test_a_model_that_fails_is_asked_again(
     assert "junaid" not in str(records[0].__dict__["user"])
 
 
-async def test_a_model_that_never_answers_is_given_up(
+async def test_a_user_whose_text_the_model_refuses_is_given_up(
     start: Start, model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model.answer = 500
+    model.answer = 400
     async with start(**QUICK, model_base_url=model.url) as client:
         await say(client, 1, "Hi")
-        await until(lambda: len(model.asked) == summaries.ATTEMPTS)
-        await asyncio.sleep(0.3)
-    assert len(model.asked) == summaries.ATTEMPTS
-    assert [record.__dict__["again"] for record in caplog.records if record.message == "summary not rolled up"] == [
-        True
-    ] * (summaries.ATTEMPTS - 1) + [False]
+        await until(lambda: len(outcomes(caplog)) == summaries.ATTEMPTS)
+        assert outcomes(caplog) == [True] * (summaries.ATTEMPTS - 1) + [False]
+        model.answer = "Junaid reads."
+        await say(client, 2, "more")
+        await until(lambda: len(model.asked) > summaries.ATTEMPTS)
+
+
+def outcomes(caplog: pytest.LogCaptureFixture) -> list[bool]:
+    return [record.__dict__["again"] for record in caplog.records if record.message == "summary not rolled up"]
+
+
+async def test_a_model_that_is_down_for_long_makes_nobody_forgotten(
+    start: Start, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.answer = 503
+    async with start(**QUICK, model_base_url=model.url) as client:
+        await say(client, 1, "Hi")
+        await until(lambda: len(model.asked) > summaries.ATTEMPTS + 2)
+        model.answer = "Junaid reads."
+
+        async def told() -> bool:
+            return await summary(client) == "Junaid reads."
+
+        await until(told)
+    assert all(outcomes(caplog))
+
+
+def completion(message: object) -> web.Response:
+    choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+    return web.json_response({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices})
+
+
+ODD: dict[str, Callable[[], web.Response]] = {
+    "HTML": lambda: web.Response(text="<html>Sign in</html>", content_type="text/html"),
+    "no choices": lambda: web.json_response({"id": "1", "object": "chat.completion"}),
+    "choices as null": lambda: web.json_response({"id": "1", "choices": None}),
+    "choices as text": lambda: web.json_response({"id": "1", "choices": "none"}),
+    "no message": lambda: completion(None),
+    "no content": lambda: completion({"role": "assistant", "content": None}),
+    "a list as content": lambda: completion({"role": "assistant", "content": [{"type": "text", "text": "x"}]}),
+    "half of it": lambda: web.Response(text='{"id": "1", "choi', content_type="application/json"),
+    "a list": lambda: web.json_response([]),
+    "null": lambda: web.json_response(None),
+    "nothing but thoughts": lambda: completion({"role": "assistant", "content": "<think>Hm.</think>"}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+async def test_an_answer_that_nobody_expected_is_told_and_asked_for_again(
+    start: Start, model: Model, caplog: pytest.LogCaptureFixture, odd: Callable[[], web.Response]
+) -> None:
+    model.odd = odd
+    async with start(**QUICK, model_base_url=model.url) as client:
+        await say(client, 1, "A secret")
+        await until(lambda: len(model.asked) == 2)
+        model.odd = None
+
+        async def told() -> bool:
+            return await summary(client) == "Junaid reads."
+
+        await until(told)
+    records = [record for record in caplog.records if record.message == "summary not rolled up"]
+    assert records
+    assert all(record.__dict__["error"] for record in records)
+    assert not any("secret" in str(record.__dict__) for record in caplog.records)
+
+
+async def test_what_a_model_says_to_itself_is_no_part_of_the_summary(start: Start, model: Model) -> None:
+    model.answer = "<think>They said\nHi.</think>\nJunaid reads."
+    async with start(**QUICK, model_base_url=model.url) as client:
+        await say(client, 1, "Hi")
+
+        async def told() -> bool:
+            return await summary(client) == "Junaid reads."
+
+        await until(told)
+
+
+async def test_one_users_refused_text_holds_up_nobody_else(
+    start: Start, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summaries, "FIRST_BACKOFF_SECONDS", 60)
+    monkeypatch.setattr(summaries, "LONGEST_BACKOFF_SECONDS", 60)
+    model.answer = 400
+    async with start(**QUICK, model_base_url=model.url) as client:
+        await say(client, 1, "POISON", user_id="bad")
+        await until(lambda: bool(model.asked))
+        model.answer = "Known."
+        for number in range(5):
+            await say(client, 1, "Hi", user_id=f"good{number}")
+
+        async def told() -> bool:
+            return {await summary(client, f"good{number}") for number in range(5)} == {"Known."}
+
+        await until(told, seconds=5)
+
+
+async def test_a_roll_up_survives_its_pod_though_the_user_never_returns(
+    start: Start, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summaries, "LOOK_SECONDS", 0.05)
+    async with start() as dying:  # it is never drained, and its time has not come
+        await say(dying, 1, "I read Dune")
+        await say(dying, 2, "And Emma", session_id="s2")
+    async with start(**QUICK, model_base_url=model.url) as client:
+
+        async def told() -> bool:
+            return await summary(client) == "Junaid reads."
+
+        await until(told)
+    assert "User: I read Dune\nAssistant: reply 1\nUser: And Emma" in model.asked[0]["user"]
+    assert len(model.asked) == 1
+
+
+async def test_a_pod_that_goes_leaves_what_it_could_not_finish_to_the_others_at_once(
+    sidecar: FakeSidecar, start: Start, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summaries, "DRAIN_SECONDS", 0.1)
+    model.before = asyncio.Event().wait
+    service = Service(Settings(dapr_http_port=sidecar.port, model_base_url=model.url))
+    async with service.app.router.lifespan_context(service.app):
+        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(service.app), base_url="http://memory")
+        await say(client, 1, "Hi")
+        await service.drain()
+    model.before = None
+    async with start(**QUICK, model_base_url=model.url) as client:
+
+        async def told() -> bool:
+            return await summary(client) == "Junaid reads."
+
+        await until(told)  # the first look, not the third
+
+
+async def test_what_is_rolled_up_is_not_due_any_more(start: Start, sidecar: FakeSidecar, model: Model) -> None:
+    async with start(**QUICK, model_base_url=model.url) as client:
+        await say(client, 1, "Hi")
+
+        async def settled() -> bool:
+            journals = [key for key in sidecar.state["statestore"] if key.startswith("due-") and ":" in key]
+            return bool(model.asked) and not any(sidecar.state["statestore"].get(key)["users"] for key in journals)
+
+        await until(settled)
+
+
+async def test_what_a_later_release_put_into_a_memory_stays(start: Start, sidecar: FakeSidecar, model: Model) -> None:
+    state = sidecar.state["statestore"]
+    known = {"version": 1, "tomorrow": 1, "memory": JUNAID | {"mood": "sunny"}}
+    state.set("memory-junaid", known, concurrency="first-write")
+    async with start(**QUICK, model_base_url=model.url) as client:
+        await say(client, 1, "Hi")
+
+        async def told() -> bool:
+            return await summary(client) == "Junaid reads."
+
+        await until(told)
+        for _ in range(2):
+            assert (state.get("memory-junaid")["tomorrow"], state.get("memory-junaid")["memory"]["mood"]) == (
+                1,
+                "sunny",
+            )
+            await client.post("/memories/junaid/initialize", json=JUNAID)
 
 
 async def test_a_missing_key_is_told_once_and_waited_for(
@@ -289,7 +448,6 @@ async def test_users_beyond_the_bound_are_left_out(
         await until(lambda: len(model.asked) == 3)
         await asyncio.sleep(0.4)
         assert len(model.asked) == 3
-        assert len((await client.get("/conversations/s1")).json()["history"]) == 12
     assert [record.levelno for record in caplog.records if "fall behind" in record.message] == [logging.WARNING]
 
 
@@ -301,7 +459,7 @@ async def test_a_pod_that_goes_rolls_up_who_waits(sidecar: FakeSidecar, model: M
     service = Service(Settings(dapr_http_port=sidecar.port, model_base_url=model.url))
     async with service.app.router.lifespan_context(service.app):
         for number in range(20):
-            service.summaries.note(event(f"user{number}"))
+            await service.events.take(event(f"user{number}"))
         await service.drain()
     assert len(model.asked) == 20
     assert sidecar.state["statestore"].get("memory-user7")["memory"]["user_summary"] == "Junaid reads."
@@ -315,12 +473,14 @@ async def test_a_pod_that_goes_does_not_wait_for_a_model_that_is_down(
     service = Service(Settings(dapr_http_port=sidecar.port, model_base_url=model.url))
     async with service.app.router.lifespan_context(service.app):
         for number in range(20):
-            service.summaries.note(event(f"user{number}"))
+            await service.events.take(event(f"user{number}"))
         began = time.monotonic()
         await service.drain()
     assert time.monotonic() - began < 30
     assert len(model.asked) <= summaries.AT_ONCE
-    (left,) = [record.__dict__["users"] for record in caplog.records if record.message == "summaries given up"]
+    (left,) = [
+        record.__dict__["users"] for record in caplog.records if record.message == "summaries left to other pods"
+    ]
     assert left == 20
 
 
@@ -331,6 +491,6 @@ async def test_a_pod_that_goes_does_not_wait_long_for_a_slow_model(
     model.before = asyncio.Event().wait
     service = Service(Settings(dapr_http_port=sidecar.port, model_base_url=model.url))
     async with service.app.router.lifespan_context(service.app):
-        service.summaries.note(event())
+        await service.events.take(event())
         async with asyncio.timeout(10):
             await service.drain()

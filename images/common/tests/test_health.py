@@ -81,6 +81,25 @@ async def test_requests_that_still_come_are_waited_for(client: httpx2.AsyncClien
     await quiet
 
 
+async def test_requests_that_never_stop_are_not_waited_for_without_end(
+    client: httpx2.AsyncClient, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_module, "LONGEST_QUIET_SECONDS", 0.7)
+    early = asyncio.create_task(client.get("/slow"))
+
+    async def read_on() -> None:
+        while True:
+            await asyncio.gather(client.get("/slow"), client.get("/nothing"))
+
+    readers = [asyncio.create_task(read_on()) for _ in range(3)]
+    async with asyncio.timeout(5):
+        await health.quiet()
+    assert early.done()
+    for reader in readers:
+        reader.cancel()
+    await asyncio.wait(readers)
+
+
 async def test_probes_keep_nobody_from_going(client: httpx2.AsyncClient, health: Health) -> None:
     quiet = asyncio.create_task(health.quiet())
     began = time.monotonic()

@@ -1,47 +1,80 @@
-"""Documents in the state store, written only over the version that was read."""
+"""Documents in the state store, written only over the version that was read.
+
+A document that is erased for a user's sake leaves a mark in its place for an hour. Without it, a writer that had read
+the document before could write it again: a key that is missing takes any ETag.
+"""
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from daca_common.dapr import DaprClient
 
+VERSION: Final = 2
+"""Of every document. Of version 1 only memories are met, and these are the same; its transcripts lay under other keys,
+all users' in one, and were never released."""
 ATTEMPTS: Final = 10
+ERASED_SECONDS: Final = 3600
+"""How long the mark of an erased document stays: longer than any request lasts."""
+WITHOUT_TTL: Final = -1
 
 Document = dict[str, Any]
-Change = Callable[[Document | None], Awaitable[Document | None]]
-"""Gets a document (``None``: there is none) and returns the one to write, or ``None`` to leave it."""
 
 
 class Contended(Exception):
     """Others kept writing the same document. Nothing was written; trying again later helps."""
 
 
+class LaterVersion(Exception):
+    """A document that a later release wrote in a form that this one does not know. Nothing was written."""
+
+    def __init__(self, version: object) -> None:
+        super().__init__(f"a document has version {version}, this release knows those up to {VERSION}: update it")
+
+
+class Found(NamedTuple):
+    """What a key has: a document and its ETag, nothing, or (``erased``) the mark of one that was erased."""
+
+    document: Document | None
+    etag: str | None
+    erased: bool = False
+
+
+Change = Callable[[Found], Awaitable[Document | None]]
+"""Gets what was found and returns the document to write, or ``None`` to leave it. It keeps fields it does not know."""
+
+
 class Documents:
-    """JSON documents by key, in one state component."""
+    """JSON documents by key, in one state component.
+
+    Every method raises ``DaprError`` or ``DaprUnavailable`` where the store cannot be reached, and
+    :class:`LaterVersion` where a document is of a later release.
+    """
 
     def __init__(self, dapr: DaprClient, store: str) -> None:
         self._dapr = dapr
         self._store = store
 
-    async def read(self, key: str) -> tuple[Document | None, str | None]:
-        """A document and its ETag; ``(None, None)`` where there is none.
-
-        Raises:
-            DaprError, DaprUnavailable: it could not be read.
-        """
+    async def read(self, key: str) -> Found:
+        """What a key has."""
         document, etag = await self._dapr.get_state(self._store, key)
-        return document, etag
+        if document is None:
+            return Found(None, None)
+        if document["version"] > VERSION:
+            raise LaterVersion(document["version"])
+        return Found(None, etag, erased=True) if document.get("erased") is True else Found(document, etag)
 
-    async def write(self, key: str, document: Document, etag: str | None) -> bool:
-        """Writes a document over the one that has ``etag`` (``None``: where there is none).
+    async def write(self, key: str, document: Document, over: Found, *, ttl_seconds: int | None = None) -> bool:
+        """Writes a document over what was found.
 
         Returns:
             False where it was not written: another writer came first, or the store did not answer its sidecar, which
             looks the same. Reading again tells.
         """
-        return await self._dapr.save_state(self._store, key, document, etag)
+        if ttl_seconds is None and over.erased:
+            ttl_seconds = WITHOUT_TTL  # that of the mark would go on
+        return await self._dapr.save_state(self._store, key, document, over.etag, ttl_seconds=ttl_seconds)
 
     async def update(self, key: str, change: Change) -> bool:
         """Writes what ``change`` makes of a document, again and again until no other write comes between.
@@ -50,15 +83,46 @@ class Documents:
             Whether it was written; False where ``change`` left it.
 
         Raises:
-            DaprError, DaprUnavailable: the store cannot be reached.
             Contended: others wrote each time.
         """
         for attempt in range(ATTEMPTS):
-            document, etag = await self.read(key)
-            changed = await change(document)
+            found = await self.read(key)
+            changed = await change(found)
             if changed is None:
                 return False
-            if await self.write(key, changed, etag):
+            if await self.write(key, changed, found):
                 return True
-            await asyncio.sleep(random.uniform(0, 0.005 * 2 ** min(attempt, 5)))  # noqa: S311 - it spreads writers
+            await pause(attempt)
         raise Contended
+
+    async def put(self, key: str, document: Document, *, ttl_seconds: int | None = None) -> None:
+        """Writes a document that nobody else writes, or that is the same whoever writes it."""
+        await self._dapr.put_states(self._store, {key: document}, ttl_seconds=ttl_seconds)
+
+    async def delete(self, key: str) -> None:
+        """Removes what :meth:`put` wrote; nothing that is :meth:`update`\\ d is ever removed at once."""
+        await self._dapr.delete_state(self._store, key)
+
+    async def mark_erased(self, key: str, over: Found) -> bool:
+        """Puts the mark of an erased document over what was found, be it nothing; False as :meth:`write`."""
+        if over.erased:
+            return True
+        return await self.write(key, {"version": VERSION, "erased": True}, over, ttl_seconds=ERASED_SECONDS)
+
+    async def erase(self, key: str) -> Document | None:
+        """Erases a document; what it was.
+
+        Raises:
+            Contended: others wrote each time.
+        """
+        for attempt in range(ATTEMPTS):
+            found = await self.read(key)
+            if await self.mark_erased(key, found):
+                return found.document
+            await pause(attempt)
+        raise Contended
+
+
+async def pause(attempt: int) -> None:
+    """Spreads writers that met."""
+    await asyncio.sleep(random.uniform(0, 0.005 * 2 ** min(attempt, 5)))  # noqa: S311 - it spreads writers

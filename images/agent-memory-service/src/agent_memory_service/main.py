@@ -11,14 +11,19 @@ from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
 from daca_common.health import Health, OpenRequests
 from daca_common.model import ModelClient
 from daca_common.settings import load
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from agent_memory_service import routes
-from agent_memory_service.documents import Contended, Documents
+from agent_memory_service.dead_letters import DeadLetters
+from agent_memory_service.documents import Contended, Documents, LaterVersion
+from agent_memory_service.due import Due
+from agent_memory_service.erasure import Erasure
+from agent_memory_service.events import Events
 from agent_memory_service.memories import Memories
 from agent_memory_service.settings import Settings
 from agent_memory_service.summaries import Summaries
 from agent_memory_service.transcripts import Transcripts
+from agent_memory_service.users import Users
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +37,21 @@ class Service:
         self.dapr = DaprClient(settings.dapr_http_port, api_token=settings.dapr_api_token)
         self.model = ModelClient(settings, self.dapr)
         documents = Documents(self.dapr, settings.state_store)
+        users = Users(documents)
         memories = Memories(documents)
-        self.transcripts = Transcripts(documents)
-        self.summaries = Summaries(memories, self.model, settings)
-        self.app = self._app(memories)
+        transcripts = Transcripts(documents, users, settings.transcript_retention_seconds)
+        self.summaries = Summaries(memories, transcripts, Due(documents), self.model, settings)
+        dead_letters = DeadLetters(documents, users)
+        erasure = Erasure(
+            self.dapr,
+            users=users,
+            memories=memories,
+            transcripts=transcripts,
+            summaries=self.summaries,
+            dead_letters=dead_letters,
+        )
+        self.events = Events(transcripts, self.summaries)
+        self.app = self._app(routes.router(memories, transcripts, self.events, dead_letters, erasure))
 
     async def drain(self) -> None:
         """SIGTERM: the open requests finish, then the summaries that are due; then the sidecar may go."""
@@ -53,7 +69,7 @@ class Service:
         await self.drain()
         await self.dapr.gone()
 
-    def _app(self, memories: Memories) -> FastAPI:
+    def _app(self, router: APIRouter) -> FastAPI:
         app = FastAPI(
             title="DACA Agent Memory Service",
             description="What is known of a user, and the transcript of every session.",
@@ -63,12 +79,13 @@ class Service:
             redirect_slashes=False,  # a path without its id is a 404, not a way to another route
         )
         problems.install(app)
-        for error in (DaprError, DaprUnavailable, Contended):
+        for error in (DaprError, DaprUnavailable, Contended, LaterVersion):
             app.add_exception_handler(error, _on_store_error)
         app.include_router(self.health.router())
-        app.include_router(routes.router(memories, self.transcripts, self.summaries))
-        app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/conversations")
-        app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=("/conversations",))
+        app.include_router(router)
+        app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt=("/conversations", "/dead-letters"))
+        paths = ("/conversations", "POST /dead-letters")
+        app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=paths)
         app.add_middleware(logs.RequestLog)
         app.add_middleware(OpenRequests, health=self.health)
         return app
@@ -80,6 +97,7 @@ class Service:
         yield
         becoming_ready.cancel()
         self._rolling_up.cancel()
+        await self.summaries.stop()
         await self.model.close()
         await self.dapr.close()
 
@@ -94,9 +112,14 @@ class Service:
 
 
 async def _on_store_error(_: Request, error: Exception) -> Response:
-    _log.warning("the state store failed", extra={"error": repr(error)})
-    detail = "The state store cannot be reached or is too busy; send it again."
-    return problems.Problem(503, detail, kind="/problems/store-unavailable", headers={"Retry-After": "1"}).response()
+    _log.warning("the state store failed", extra={"error": str(error)})
+    kind, detail = "store-unavailable", "The state store cannot be reached or is too busy; send it again."
+    if isinstance(error, DaprError) and error.store_full:
+        kind = "store-full"
+        detail = "The state store is full: it takes no writes until its operator gives it memory; reads go on."
+    elif isinstance(error, LaterVersion):
+        kind, detail = "later-version", f"This release of the service is too old: {error}."
+    return problems.Problem(503, detail, kind=f"/problems/{kind}", headers={"Retry-After": "1"}).response()
 
 
 def main() -> None:

@@ -1,15 +1,17 @@
 """What is known of a user: name, style and summary."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from agent_memory_service.documents import Document, Documents
+from agent_memory_service.documents import VERSION, Document, Documents, Found
 
-VERSION: Final = 1
 MAX_SUMMARY: Final = 2000
 """Characters of a summary; it is part of every turn's instructions."""
+SUMMARIZED: Final = 64
+"""The latest turns that a memory knows to be in its summary: a roll-up that is done twice finds nothing to do."""
 
 
 def _one_line(text: str) -> str:
@@ -39,45 +41,74 @@ class Memory(BaseModel):
 
 
 class Memories:
-    """The users' memories, one document each."""
+    """The users' memories, one document each.
+
+    Every method raises ``DaprError``, ``DaprUnavailable`` or ``LaterVersion`` as :class:`Documents` does.
+    """
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
-    async def get(self, user_id: str) -> tuple[Memory, str | None]:
-        """A user's memory and the ETag it is stored under; that of a new user, and no ETag, where there is none.
-
-        Raises:
-            DaprError, DaprUnavailable: the store cannot be reached.
-        """
-        document, etag = await self._documents.read(_key(user_id))
-        return (Memory.of_new_user(user_id), None) if document is None else (Memory(**document["memory"]), etag)
+    async def get(self, user_id: str) -> Memory:
+        """What is known of a user; where there is nothing, that of a new one."""
+        return _memory(user_id, await self._documents.read(_key(user_id)))
 
     async def initialize(self, user_id: str, memory: Memory) -> None:
         """Writes a user's memory, whatever was known before.
 
         Raises:
-            DaprError, DaprUnavailable: the store cannot be reached.
             Contended: others wrote each time.
         """
 
-        async def replaced(_: Document | None) -> Document:
-            return _document(memory)
+        async def replaced(found: Found) -> Document:
+            return _document(found, memory)
 
         await self._documents.update(_key(user_id), replaced)
 
-    async def summarize(self, user_id: str, memory: Memory, etag: str | None) -> bool:
-        """Writes a memory with a new summary over the one it was made from; False where that has changed meanwhile.
+    async def begin_summary(self, user_id: str) -> "Begun":
+        """A memory, to be written with a new summary."""
+        found = await self._documents.read(_key(user_id))
+        summarized = found.document.get("summarized", []) if found.document else []
+        return Begun(_memory(user_id, found), found, tuple(summarized))
+
+    async def end_summary(self, user_id: str, begun: "Begun", summary: str, sequences: Iterable[int]) -> bool:
+        """Writes a new summary, with the turns it was made of; False where the memory has changed since it began."""
+        memory = begun.memory.model_copy(update={"user_summary": summary})
+        latest = sorted({*begun.summarized, *sequences})[-SUMMARIZED:]
+        document = _document(begun.found, memory) | {"summarized": latest}
+        return await self._documents.write(_key(user_id), document, begun.found)
+
+    async def erase(self, user_id: str) -> bool:
+        """Erases a memory; whether there was one. A summary that has begun cannot be written any more.
 
         Raises:
-            DaprError, DaprUnavailable: the store cannot be reached.
+            Contended: others wrote each time.
         """
-        return await self._documents.write(_key(user_id), _document(memory), etag)
+        return await self._documents.erase(_key(user_id)) is not None
+
+
+class Begun(NamedTuple):
+    """A memory while its summary is made anew."""
+
+    memory: Memory
+    found: Found
+    summarized: tuple[int, ...]
+
+    def has(self, sequence: int) -> bool:
+        """Whether the summary knows a turn already. Of very old ones it is taken for granted."""
+        return sequence in self.summarized or (len(self.summarized) == SUMMARIZED and sequence < min(self.summarized))
 
 
 def _key(user_id: str) -> str:
     return f"memory-{user_id}"
 
 
-def _document(memory: Memory) -> Document:
-    return {"version": VERSION, "updated_at": datetime.now(UTC).isoformat(), "memory": memory.model_dump()}
+def _memory(user_id: str, found: Found) -> Memory:
+    return Memory.of_new_user(user_id) if found.document is None else Memory(**found.document["memory"])
+
+
+def _document(found: Found, memory: Memory) -> Document:
+    """With what a later release has put into it."""
+    old = found.document or {}
+    known = old.get("memory", {}) | memory.model_dump()
+    return old | {"version": VERSION, "updated_at": datetime.now(UTC).isoformat(), "memory": known}

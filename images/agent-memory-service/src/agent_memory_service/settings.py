@@ -18,6 +18,9 @@ class Settings(ModelSettings):
     """How long somebody who does not stop talking waits for it."""
     summary_max_per_second: Annotated[float, Field(gt=0, le=1000)] = 5.0
     """Roll-ups share the model, and its rate limit, with the turns."""
+    transcript_retention_seconds: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """The store forgets the turns of a transcript so long after they were written; 0: never. Of a page of turns, the
+    last counts."""
 
     @model_validator(mode="after")
     def _the_wait_is_longer_than_the_quiet(self) -> Self:

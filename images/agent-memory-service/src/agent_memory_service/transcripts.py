@@ -1,106 +1,415 @@
-"""The transcript of every session: complete, in order, each turn once.
+"""The transcript of every session, for each of its users: complete, in order, each turn once.
 
-A session's turns are kept in pages of a few sequence numbers each, so that an append costs the same however long the
-transcript is, and a repeated event always meets the page that knows it. An index lists the pages. It is written before
-a page is made: an index that names a page which never came does no harm, a page that no index names would be lost.
+A transcript is kept in pages. A page has the turns of a few sequence numbers, so a repeated event always meets the page
+that knows it, whatever came between. What pages there are is in a tree: a node has a bit for each of its 256 children,
+and the root grows a level when the numbers outgrow it. So an append reads and writes as much at message 10 as at
+message 100,000, and reading backwards reads no more than it shows.
+
+A node names a child before that is written: a child that never came does no harm, one that no node names would be lost.
+
+``sequence`` counts a user's turns over all sessions. Turns up to the one through which a user was erased are refused:
+the root and each page carry that number. Erasing goes from the root down and leaves the mark of an erased document
+wherever a node has a bit, so whoever is about to write there is refused and begins again at the root.
 """
 
 import asyncio
-from collections import defaultdict
-from datetime import datetime
-from typing import Final, TypedDict
+from collections.abc import AsyncIterator, Iterator
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 
+import orjson
 from daca_common.conversation_updated import ConversationUpdated
 
-from agent_memory_service.documents import Document, Documents
+from agent_memory_service.documents import ATTEMPTS, VERSION, Contended, Document, Documents, Found, pause
+from agent_memory_service.users import Users
 
-VERSION: Final = 1
-TURNS_PER_PAGE: Final = 4
-"""So many turns of the longest texts, 100,000 characters of four bytes each way, fit the sidecar's 4 MiB of a body."""
+NUMBERS_PER_PAGE: Final = 8
+TURNS_PER_PAGE: Final = 64
+"""More than numbers: a user whose session lost its data counts again from 1."""
+APART_BYTES: Final = 16 * 1024
+"""A turn of more is a document of its own and has only its number in the page: a page is 1 MiB at most."""
+BITS: Final = 8
+"""A node has 2**BITS children."""
 READS_AT_ONCE: Final = 16
+NO_CHILD: Final = "0" * (2**BITS // 4)
 
 
 class Turn(TypedDict):
-    """A turn as it is stored. Users may share a session, so each turn names its own."""
+    """A turn as it is stored."""
 
     event_id: str
-    turn_id: str
-    user_id: str
     sequence: int
+    turn_id: str
     occurred_at: str
     user_message: str
     assistant_reply: str
 
 
+class _Stub(TypedDict):
+    """What a page has of a turn: all of it, or where it is apart only what finds it."""
+
+    event_id: str
+    sequence: int
+    apart: NotRequired[bool]
+
+
+class Appended(Enum):
+    """What became of a turn: added, there before, or of a time that the user had erased."""
+
+    NEW = auto()
+    KNOWN = auto()
+    ERASED = auto()
+
+
+class Page(NamedTuple):
+    """Turns, oldest first, and the ``before`` that asks for those before them; ``None``: there are none."""
+
+    turns: list[Turn]
+    before: int | None
+
+
+class _Node(NamedTuple):
+    """A node of a tree while it is walked; the root is at the tree's height, pages are at level 0."""
+
+    tree: Document
+    level: int
+    at: int
+    children: str
+
+    @classmethod
+    def root(cls, tree: Document) -> "_Node":
+        return cls(tree, tree["height"], 0, tree["children"])
+
+    def below(self, number: int, document: Document) -> "_Node":
+        return _Node(self.tree, self.level - 1, number, document["children"])
+
+    def numbers(self) -> Iterator[int]:
+        """Of its children, the highest first."""
+        bits = int(self.children, 16)
+        return (self.at << BITS | child for child in reversed(range(2**BITS)) if bits >> child & 1)
+
+
+class Unstorable(Exception):
+    """So many turns have the same numbers that no user's counter can have made them."""
+
+
+class _Erased(Exception):
+    """The mark of an erased document lies where something was to be written."""
+
+
 class Transcripts:
-    """The transcripts of all sessions."""
+    """The transcripts of all sessions.
 
-    def __init__(self, documents: Documents) -> None:
+    Every method raises ``DaprError``, ``DaprUnavailable`` or ``LaterVersion`` as :class:`Documents` does.
+    """
+
+    def __init__(self, documents: Documents, users: Users, retention_seconds: int = 0) -> None:
         self._documents = documents
+        self._users = users
+        self._ttl = retention_seconds or None
 
-    async def append(self, event: ConversationUpdated) -> bool:
-        """Adds a turn; False where it was there already.
+    async def append(self, event: ConversationUpdated) -> Appended:
+        """Adds a turn.
 
         Raises:
-            DaprError, DaprUnavailable: the store cannot be reached. The turn may have been added; a repeat tells.
+            Contended: others wrote each time. As after any error, the turn may have been added; a repeat tells.
+            Unstorable: it will never find a place.
+        """
+        own = _Keys(event.session_id, event.user_id)
+        number = event.sequence // NUMBERS_PER_PAGE
+        turn = event.model_dump(exclude={"event_type", "session_id", "user_id"})
+        apart = own.turn(number, event.event_id) if len(orjson.dumps(turn)) > APART_BYTES else None
+        for attempt in range(ATTEMPTS):
+            try:
+                outcome = await self._try(own, number, event, turn, apart)
+            except _Erased:
+                outcome = None
+            if outcome is Appended.ERASED and apart:
+                await self._documents.delete(apart)  # written before the page refused it
+            if outcome is not None:
+                return outcome
+            await pause(attempt)
+        raise Contended
+
+    async def first_user(self, session_id: str) -> str | None:
+        """Who wrote first into a session; ``None`` for one that nobody has heard of."""
+        session = (await self._documents.read(_session_key(session_id))).document
+        return None if session is None else str(session["user_id"])
+
+    async def read(self, session_id: str, user_id: str, *, limit: int | None = None, before: int | None = None) -> Page:
+        """A user's turns in a session: all, or the last ``limit`` with sequences less than ``before``.
+
+        Turns with the same number are not parted, so there may be some more.
+        """
+        own = _Keys(session_id, user_id)
+        root = (await self._documents.read(own.root)).document
+        if root is None or (before is not None and before <= 1):
+            return Page([], None)
+        highest = (before - 1) // NUMBERS_PER_PAGE if before is not None else 2**64
+        numbers = aiter(self._numbers(own, _Node.root(root), highest))
+        newest: list[tuple[int, _Stub]] = []
+        missing = 0
+        while limit is None or len(newest) <= limit:  # one more than is shown tells that there is one
+            wanted = READS_AT_ONCE if limit is None else -(-(limit + 1 - len(newest)) // NUMBERS_PER_PAGE)
+            batch = [number async for number in _take(numbers, min(wanted, READS_AT_ONCE))]
+            if not batch:
+                break
+            pages = await asyncio.gather(*(self._documents.read(own.page(number)) for number in batch))
+            for number, page in zip(batch, pages, strict=True):
+                missing = 0 if page.document else missing + 1
+                turns: list[_Stub] = page.document["turns"] if page.document else []
+                shown = [turn for turn in turns if before is None or turn["sequence"] < before]
+                newest += [(number, turn) for turn in sorted(shown, key=lambda turn: -turn["sequence"])]
+            if self._ttl and missing >= READS_AT_ONCE:
+                break  # older ones have expired, too
+        end = len(newest)
+        if limit is not None and end > limit:
+            end = limit
+            while end < len(newest) and newest[end][1]["sequence"] == newest[end - 1][1]["sequence"]:
+                end += 1
+        more = newest[end - 1][1]["sequence"] if end < len(newest) else None
+        return Page([turn async for turn in self._whole(own, newest[:end][::-1])], more)
+
+    async def erase(self, session_id: str, user_id: str, through: int) -> tuple[int, bool]:
+        """Erases a user's turns up to ``through``; how many, and whether there are later ones.
+
+        The user must be buried. Done again after a failure it goes on.
+
+        Raises:
             Contended: others wrote each time.
         """
-        number = event.sequence // TURNS_PER_PAGE
+        own = _Keys(session_id, user_id)
+        await self._release(session_id, user_id)
 
-        async def appended(page: Document | None) -> Document | None:
-            if page is None:
-                await self._list(event.session_id, number)
-            turns: list[Turn] = page["turns"] if page else []
-            if any(turn["event_id"] == event.event_id for turn in turns):
+        async def detached(found: Found) -> Document | None:
+            root = found.document
+            if root is None or root["erased_through"] >= through:
                 return None
-            turn = event.model_dump(exclude={"event_type", "session_id"})
-            return {"version": VERSION, "turns": [*turns, turn]}
+            tree = {name: root[name] for name in ("erased_through", "height", "children")}
+            fresh = {"erased_through": through, "height": 1, "children": NO_CHILD}
+            return root | fresh | {"erasing": [*root.get("erasing", ()), tree]}
 
-        return await self._documents.update(_page_key(event.session_id, number), appended)
+        await self._documents.update(own.root, detached)
+        removed = 0
+        root = (await self._documents.read(own.root)).document
+        for tree in root.get("erasing", ()) if root else ():
+            removed += await self._erase_below(own, _Node.root(tree), through)
+        for attempt in range(ATTEMPTS):
+            found = await self._documents.read(own.root)
+            root = found.document
+            if root is None or root["children"] == NO_CHILD:
+                if await self._documents.mark_erased(own.root, found):
+                    return removed, False
+            else:
+                rest = {name: value for name, value in root.items() if name != "erasing"}
+                if await self._documents.write(own.root, rest, found):
+                    return removed, True
+            await pause(attempt)
+        raise Contended
 
-    async def read(self, session_id: str) -> list[Turn]:
-        """A session's turns, oldest first; none for a session that nobody has heard of.
+    async def _try(
+        self, own: "_Keys", number: int, event: ConversationUpdated, turn: dict[str, Any], apart: str | None
+    ) -> Appended | None:
+        """Adds a turn; ``None`` where another writer came first."""
+        found = await self._documents.read(own.page(number))
+        page = found.document
+        if page is None:
+            through = await self._list(own, number, event.sequence)
+            if through is None:
+                return Appended.ERASED
+            page = {"version": VERSION, "erased_through": through, "turns": []}
+        elif event.sequence <= page["erased_through"]:
+            return Appended.ERASED
+        turns: list[_Stub] = page["turns"]
+        if any(known["event_id"] == event.event_id for known in turns):
+            return Appended.KNOWN
+        if len(turns) >= TURNS_PER_PAGE:
+            raise Unstorable
+        if apart:
+            await self._documents.put(apart, {"version": VERSION, "turn": turn}, ttl_seconds=self._ttl)
+            turn = {"event_id": event.event_id, "sequence": event.sequence, "apart": True}
+        page = page | {"turns": [*turns, turn]}
+        written = await self._documents.write(own.page(number), page, found, ttl_seconds=self._ttl)
+        return Appended.NEW if written else None
 
-        Raises:
-            DaprError, DaprUnavailable: the store cannot be reached.
-        """
-        index, _ = await self._documents.read(_index_key(session_id))
+    async def _list(self, own: "_Keys", number: int, sequence: int) -> int | None:
+        """Lists a page in the tree; through which turn the user was erased, or ``None`` where that covers this one."""
+        root: Document | None = None
+
+        async def listed(found: Found) -> Document | None:
+            nonlocal root
+            root = found.document
+            if root is None:
+                through = await self._users.note(own.user_id, own.session_id, sequence)
+                if sequence > through:
+                    await self._claim(own.session_id, own.user_id, sequence)
+                root = {"version": VERSION, "erased_through": through, "height": 1, "children": NO_CHILD}
+            if sequence <= root["erased_through"]:
+                root = None
+                return None
+            while number >> (BITS * root["height"]):
+                root = await self._grown(own, root)
+            root = root | {"children": _with(root["children"], number >> (BITS * (root["height"] - 1)))}
+            return None if root == found.document else root
+
+        await self._documents.update(own.root, listed)
+        if root is None:
+            return None
+        await self._list_below(own, root, 1, number)
+        return int(root["erased_through"])
+
+    async def _grown(self, own: "_Keys", root: Document) -> Document:
+        """The root with one level more: what it has becomes its first child."""
+        children = root["children"]
+        if children == NO_CHILD:
+            return root | {"height": root["height"] + 1}
+
+        async def moved(found: Found) -> Document:
+            if found.erased:
+                raise _Erased
+            return (found.document or {"version": VERSION}) | {"children": children}
+
+        await self._documents.update(own.node(root, root["height"], 0), moved)
+        return root | {"height": root["height"] + 1, "children": _with(NO_CHILD, 0)}
+
+    async def _list_below(self, own: "_Keys", root: Document, level: int, number: int) -> None:
+        """Lists a page in the node of ``level`` that is over it, and that node in the one over it if it is new."""
+        if level == root["height"]:
+            return
+
+        async def listed(found: Found) -> Document | None:
+            if found.erased:
+                raise _Erased
+            if found.document is None:
+                await self._list_below(own, root, level + 1, number)
+            node = found.document or {"version": VERSION, "children": NO_CHILD}
+            children = _with(node["children"], number >> (BITS * (level - 1)))
+            return None if children == node["children"] else node | {"children": children}
+
+        await self._documents.update(own.node(root, level, number >> (BITS * level)), listed)
+
+    async def _claim(self, session_id: str, user_id: str, sequence: int) -> None:
+        """Makes a user the first of a session that has none."""
+
+        async def claimed(found: Found) -> Document | None:
+            if found.erased and sequence <= await self._users.erased_through(user_id):
+                raise _Erased
+            return None if found.document else {"version": VERSION, "user_id": user_id}
+
+        await self._documents.update(_session_key(session_id), claimed)
+
+    async def _release(self, session_id: str, user_id: str) -> None:
+        """A user is no longer the first of a session; the next who comes to it is."""
+        for attempt in range(ATTEMPTS):
+            found = await self._documents.read(_session_key(session_id))
+            if found.document is not None and found.document["user_id"] != user_id:
+                return
+            if await self._documents.mark_erased(_session_key(session_id), found):
+                return
+            await pause(attempt)
+        raise Contended
+
+    async def _numbers(self, own: "_Keys", node: _Node, highest: int) -> AsyncIterator[int]:
+        """The numbers of the pages below a node, the highest first."""
+        for number in node.numbers():
+            if number << (BITS * (node.level - 1)) > highest:
+                continue
+            if node.level == 1:
+                yield number
+            elif below := (await self._documents.read(own.node(node.tree, node.level - 1, number))).document:
+                async for page in self._numbers(own, node.below(number, below), highest):
+                    yield page
+
+    async def _whole(self, own: "_Keys", found: list[tuple[int, _Stub]]) -> AsyncIterator[Turn]:
+        """The turns of stubs; one whose text has expired is left out."""
         at_once = asyncio.Semaphore(READS_AT_ONCE)
 
-        async def turns(number: int) -> list[Turn]:
+        async def whole(number: int, stub: _Stub) -> Any:
+            if not stub.get("apart"):
+                return stub
             async with at_once:
-                page, _ = await self._documents.read(_page_key(session_id, number))
-            return page["turns"] if page else []
+                apart = (await self._documents.read(own.turn(number, stub["event_id"]))).document
+            return apart["turn"] if apart else None
 
-        pages = await asyncio.gather(*(turns(number) for number in (index["pages"] if index else ())))
-        return _in_order([turn for page in pages for turn in page])
+        for turn in await asyncio.gather(*(whole(number, stub) for number, stub in found)):
+            if turn is not None:
+                yield turn
 
-    async def _list(self, session_id: str, number: int) -> None:
-        async def listed(index: Document | None) -> Document | None:
-            pages: list[int] = index["pages"] if index else []
-            return None if number in pages else {"version": VERSION, "pages": [*pages, number]}
+    async def _erase_below(self, own: "_Keys", node: _Node, through: int) -> int:
+        """Erases what is below a node; how many turns that were."""
+        removed = 0
+        for number in node.numbers():
+            if node.level == 1:
+                removed += await self._erase_page(own, number, through)
+            else:
+                removed += await self._erase_node(own, node, number, through)
+        return removed
 
-        await self._documents.update(_index_key(session_id), listed)
+    async def _erase_node(self, own: "_Keys", over: _Node, number: int, through: int) -> int:
+        """Erases a node and what is below it; how many turns that were."""
+        key = own.node(over.tree, over.level - 1, number)
+        removed = 0
+        for attempt in range(ATTEMPTS):
+            found = await self._documents.read(key)
+            if found.document is not None:
+                removed += await self._erase_below(own, over.below(number, found.document), through)
+            if await self._documents.mark_erased(key, found):
+                return removed
+            await pause(attempt)  # a page was listed meanwhile
+        raise Contended
+
+    async def _erase_page(self, own: "_Keys", number: int, through: int) -> int:
+        key = own.page(number)
+        for attempt in range(ATTEMPTS):
+            found = await self._documents.read(key)
+            turns: list[_Stub] = found.document["turns"] if found.document else []
+            kept = [turn for turn in turns if turn["sequence"] > through]
+            gone = [turn for turn in turns if turn["sequence"] <= through]
+            for turn in gone:
+                if turn.get("apart"):
+                    await self._documents.delete(own.turn(number, turn["event_id"]))
+            if found.document is not None and kept:
+                # The user has gone on meanwhile, in a page of before: it moves to the tree of after.
+                await self._list(own, number, kept[0]["sequence"])
+                page = found.document | {"erased_through": through, "turns": kept}
+                if await self._documents.write(key, page, found, ttl_seconds=self._ttl):
+                    return len(gone)
+            elif await self._documents.mark_erased(key, found):
+                return len(gone)
+            await pause(attempt)
+        raise Contended
 
 
-def _index_key(session_id: str) -> str:
-    return f"transcript-{session_id}"
+class _Keys:
+    """The keys of a user's transcript in a session. An id may hold "-" and digits, but no ":"."""
+
+    def __init__(self, session_id: str, user_id: str) -> None:
+        self.session_id = session_id
+        self.user_id = user_id
+        self.root = f"turns-{session_id}:{user_id}"
+
+    def page(self, number: int) -> str:
+        return f"{self.root}:{number}"
+
+    def turn(self, number: int, event_id: str) -> str:
+        return f"{self.root}:{number}:{event_id}"
+
+    def node(self, tree: Document, level: int, number: int) -> str:
+        """A node above pages: level 1 and up. A tree of after an erasure shares none with that of before."""
+        return f"{self.root}:{tree['erased_through']}.{level}.{number}"
 
 
-def _page_key(session_id: str, number: int) -> str:
-    # An id may hold "-" and digits, but no ":": the page of one session is never the index of another.
-    return f"transcript-{session_id}:{number}"
+def _session_key(session_id: str) -> str:
+    return f"session-{session_id}"
 
 
-def _in_order(turns: list[Turn]) -> list[Turn]:
-    """By time; but the turns of one user in the order of their sequence, whatever the clocks of their pods said."""
-    by_user: dict[str, list[Turn]] = defaultdict(list)
-    for turn in sorted(turns, key=lambda turn: turn["sequence"]):
-        by_user[turn["user_id"]].append(turn)
-    timed: list[tuple[datetime, int, Turn]] = []
-    for own in by_user.values():
-        latest = datetime.fromisoformat(own[0]["occurred_at"])
-        for turn in own:
-            latest = max(latest, datetime.fromisoformat(turn["occurred_at"]))
-            timed.append((latest, turn["sequence"], turn))
-    return [turn for _, _, turn in sorted(timed, key=lambda item: item[:2])]
+def _with(children: str, child: int) -> str:
+    return f"{int(children, 16) | 1 << child % 2**BITS:0{len(NO_CHILD)}x}"
+
+
+async def _take(numbers: AsyncIterator[int], count: int) -> AsyncIterator[int]:
+    for _ in range(count):
+        try:
+            yield await anext(numbers)
+        except StopAsyncIteration:
+            return

@@ -15,7 +15,7 @@ from daca_common.problems import Problem
 class SidecarOnly:
     """Answers 401 on ``paths`` to whoever does not carry the token. Without a token all may call.
 
-    A path that ends in ``/`` stands for all below it.
+    A path that ends in ``/`` stands for all below it; one after a method (``POST /path``) for that method alone.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, paths: tuple[str, ...]) -> None:
@@ -25,7 +25,7 @@ class SidecarOnly:
         self._prefixes = tuple(path for path in paths if path.endswith("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._token and scope["type"] == "http" and self._guards(scope["path"]):
+        if self._token and scope["type"] == "http" and self._guards(scope["method"], scope["path"]):
             carried = Headers(scope=scope).get("dapr-api-token", "")
             if not hmac.compare_digest(carried.encode(), self._token.encode()):
                 detail = "Only the Dapr sidecar of this service may call this: it carries the token in dapr-api-token."
@@ -33,5 +33,5 @@ class SidecarOnly:
                 return
         await self._app(scope, receive, send)
 
-    def _guards(self, path: str) -> bool:
-        return path in self._exact or path.startswith(self._prefixes)
+    def _guards(self, method: str, path: str) -> bool:
+        return path in self._exact or f"{method} {path}" in self._exact or path.startswith(self._prefixes)

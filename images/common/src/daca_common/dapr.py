@@ -42,6 +42,11 @@ class DaprError(Exception):
         """Dapr's ``errorCode``; empty where the answer carried none."""
         self.message = message
 
+    @property
+    def store_full(self) -> bool:
+        """Whether Redis has no memory for another write; it still answers reads."""
+        return "OOM command not allowed" in self.message
+
 
 class DaprUnavailable(Exception):
     """No answer: refused, broken off or timed out. Whether the call took effect is unknown."""
@@ -160,7 +165,7 @@ class DaprClient:
         try:
             await self.request("POST", f"/v1.0/state/{store}", orjson.dumps([item]))
         except DaprError as error:
-            if error.status == 409:
+            if error.status == 409 and not error.store_full:
                 return False
             raise
         return True
@@ -177,7 +182,7 @@ class DaprClient:
         try:
             await self.request("DELETE", path, headers=headers)
         except DaprError as error:
-            if error.status == 409:
+            if error.status == 409 and not error.store_full:
                 return False
             raise
         return True

@@ -15,6 +15,8 @@ PROBES = frozenset({"/livez", "/readyz", "/healthz/app"})
 
 QUIET_SECONDS = 1.0
 """A pod that goes is still sent requests for as long as the Service's end points take to change."""
+LONGEST_QUIET_SECONDS = 5.0
+"""How long that is waited for. Clients that reach the pod past its Service need not ever stop."""
 
 
 class Health:
@@ -24,16 +26,43 @@ class Health:
         self.ready = False
         self.draining = False
         self.drained = False
-        self.open_requests = 0
+        self._open: dict[object, float] = {}
+        """When the open requests began."""
         self.last_request_at = time.monotonic()
 
+    @property
+    def open_requests(self) -> int:
+        """How many requests are open."""
+        return len(self._open)
+
+    def begun(self) -> object:
+        """A request began; what :meth:`ended` wants to know."""
+        request = object()
+        self._open[request] = self.last_request_at = time.monotonic()
+        return request
+
+    def ended(self, request: object) -> None:
+        """A request is done."""
+        del self._open[request]
+
     async def quiet(self) -> None:
-        """Gives up readiness; returns when no request is open and none has come for :data:`QUIET_SECONDS`."""
+        """Gives up readiness; returns when no request is open and none has come for :data:`QUIET_SECONDS`.
+
+        Requests that go on coming are waited for no longer than :data:`LONGEST_QUIET_SECONDS`; those that began before
+        that are finished.
+        """
         self.draining = True
         self.last_request_at = time.monotonic()
+        end = self.last_request_at + LONGEST_QUIET_SECONDS
         # A time without requests is waited for, which no event tells.
-        while self.open_requests or time.monotonic() - self.last_request_at < QUIET_SECONDS:  # noqa: ASYNC110
+        while self._is_busy(end):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+    def _is_busy(self, end: float) -> bool:
+        if any(began < end for began in self._open.values()):
+            return True
+        now = time.monotonic()
+        return now < end and now - self.last_request_at < QUIET_SECONDS
 
     async def drain(self) -> None:
         """All that a service drains that has nothing open but requests."""
@@ -85,9 +114,8 @@ class OpenRequests:
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
             await send(message)
 
-        health.open_requests += 1
-        health.last_request_at = time.monotonic()
+        request = health.begun()
         try:
             await self._app(scope, receive, closing)
         finally:
-            health.open_requests -= 1
+            health.ended(request)

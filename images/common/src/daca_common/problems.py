@@ -116,11 +116,11 @@ def _field(location: Sequence[int | str]) -> str:
 class BodyLimit:
     """Answers 413 to a body over ``limit`` bytes without reading it all, whether or not its length is declared.
 
-    FastAPI's own ``max_body_size`` does the same in plain text. ``exempt`` is the prefix of what only the sidecar
-    calls: its bodies are of our own making.
+    FastAPI's own ``max_body_size`` does the same in plain text. ``exempt`` is the prefix, or prefixes, of what only the
+    sidecar calls: its bodies are of our own making.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, exempt: str) -> None:
+    def __init__(self, app: ASGIApp, limit: int, exempt: str | tuple[str, ...]) -> None:
         self._app = app
         self._limit = limit
         self._exempt = exempt
