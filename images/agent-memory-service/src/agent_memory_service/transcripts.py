@@ -267,7 +267,9 @@ class Transcripts:
         async def moved(found: Found) -> Document:
             if found.erased:
                 raise _Erased
-            return (found.document or {"version": VERSION}) | {"children": children}
+            node = found.document or {"version": VERSION, "children": NO_CHILD}
+            # Another may have grown the root meanwhile, and listed more in the node since.
+            return node | {"children": _both(node["children"], children)}
 
         await self._documents.update(own.node(root, root["height"], 0), moved)
         return root | {"height": root["height"] + 1, "children": _with(NO_CHILD, 0)}
@@ -404,7 +406,11 @@ def _session_key(session_id: str) -> str:
 
 
 def _with(children: str, child: int) -> str:
-    return f"{int(children, 16) | 1 << child % 2**BITS:0{len(NO_CHILD)}x}"
+    return _both(children, f"{1 << child % 2**BITS:x}")
+
+
+def _both(children: str, more: str) -> str:
+    return f"{int(children, 16) | int(more, 16):0{len(NO_CHILD)}x}"
 
 
 async def _take(numbers: AsyncIterator[int], count: int) -> AsyncIterator[int]:
