@@ -228,3 +228,18 @@ async def test_connections_are_used_again(dapr: DaprClient, sidecar: FakeSidecar
     for _ in range(5):
         await dapr.metadata()
     assert len(peers) == 1
+
+
+@pytest.mark.parametrize("status", [409, 500])
+async def test_a_store_that_is_full_is_no_other_writer(dapr: DaprClient, sidecar: FakeSidecar, status: int) -> None:
+    async def full(_: web.Request) -> web.Response:
+        message = (
+            "possible etag mismatch. error from state store: OOM command not allowed when used memory > 'maxmemory'."
+        )
+        return web.json_response({"errorCode": "ERR_STATE_SAVE", "message": message}, status=status)
+
+    sidecar.before = full
+    for write in (dapr.save_state("statestore", "k", 1, "1"), dapr.delete_state("statestore", "k", "1")):
+        with pytest.raises(DaprError) as raised:
+            await write
+        assert raised.value.store_full
