@@ -72,6 +72,8 @@ async def test_an_event_that_comes_again_is_kept_once_whatever_the_sidecar_put_i
         ([], "body", None),
         (b"[" * 5000, "Invalid JSON", None),
         ({"data": {"user_id": ["x"], "a": 10**40}}, "data.user_id", None),
+        ({"data": {"user_id": "junaid", "sequence": 10**40}}, "data.sequence", "junaid"),
+        ({"data": {"user_id": "junaid", "sequence": True}}, "data.sequence", "junaid"),
     ],
 )
 async def test_what_is_malformed_is_kept_with_the_reason_and_stays_so(

@@ -9,7 +9,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import orjson
 from daca_common.ids import Id
@@ -26,7 +26,9 @@ HEAD: Final = 16 * 1024
 LIST_KEY: Final = "dead-letters"
 UNTOLD: Final = "it could not be stored, and the retries were used up"
 
-_ID: Final = TypeAdapter(Id)
+T = TypeVar("T")
+_ID: Final[TypeAdapter[str]] = TypeAdapter(Id)
+_SEQUENCE: Final[TypeAdapter[int]] = TypeAdapter(Annotated[int, Field(strict=True, ge=1, lt=2**53)])
 
 
 class DeadLetter(BaseModel):
@@ -143,15 +145,14 @@ def _letter(body: bytes) -> DeadLetter:
         data = _Envelope.model_validate_json(body).data
     except ValidationError:
         data = _Data()
-    sequence = data.sequence if isinstance(data.sequence, int) and not isinstance(data.sequence, bool) else None
     return DeadLetter(
         id=_id(body),
         at=datetime.now(UTC).isoformat(),
         reason=reason[:500],
         bytes=len(body) if len(body) <= MAX_EVENT else HEAD,
-        user_id=_readable_id(data.user_id),
-        session_id=_readable_id(data.session_id),
-        sequence=sequence,
+        user_id=_readable(_ID, data.user_id),
+        session_id=_readable(_ID, data.session_id),
+        sequence=_readable(_SEQUENCE, data.sequence),
     )
 
 
@@ -159,9 +160,9 @@ def _letters(document: Document) -> list[DeadLetter]:
     return [DeadLetter.model_validate(letter) for letter in document["letters"]]
 
 
-def _readable_id(value: Any) -> str | None:
+def _readable(kind: TypeAdapter[T], value: Any) -> T | None:
     try:
-        return _ID.validate_python(value)
+        return kind.validate_python(value)
     except ValidationError:
         return None
 

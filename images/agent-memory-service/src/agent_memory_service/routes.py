@@ -133,6 +133,8 @@ def _memories(api: APIRouter, memories: Memories, erasure: Erasure) -> None:
         try:
             return Erased(user_id=user_id, removed=await erasure.erase(user_id))
         except (DaprError, DaprUnavailable, Contended, ValidationError) as error:
+            if isinstance(error, DaprError) and error.store_full:
+                raise
             cause = type(error).__name__ if isinstance(error, ValidationError) else str(error)
             _log.warning("a user is not wholly erased", extra={"error": cause})
             detail = "The user is not wholly erased: a part of the system did not answer. Send it again to finish it."

@@ -53,6 +53,8 @@ INSTRUCTIONS: Final = (
 _log = logging.getLogger(__name__)
 
 
+_STORE_ERRORS: Final = (DaprError, DaprUnavailable, Contended, LaterVersion)
+
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 """What some models say to themselves first."""
 
@@ -94,7 +96,7 @@ class Summaries:
         """Makes the event's user due, some quiet seconds from now; returns when that is written down.
 
         Raises:
-            DaprError, DaprUnavailable, Contended: it could not be written.
+            DaprError, DaprUnavailable, Contended, LaterVersion: it could not be written.
         """
         waiting = self._wait({event.session_id: event.sequence}, event.user_id)
         if waiting is not None:
@@ -127,7 +129,7 @@ class Summaries:
             _log.warning("summaries left to other pods", extra={"users": len(self._waiting)})
         try:
             await self._due.leave()
-        except (DaprError, DaprUnavailable, Contended, LaterVersion) as error:
+        except _STORE_ERRORS as error:
             _log.warning("good-bye not said; others notice in a minute", extra={"error": str(error)})
 
     async def stop(self) -> None:
@@ -151,8 +153,8 @@ class Summaries:
             try:
                 for user_id, sessions in (await self._due.look()).items():
                     self._wait(sessions, user_id)
-            except (DaprError, DaprUnavailable, Contended, LaterVersion) as error:
-                _log.warning("what other pods left was not looked for", extra={"error": str(error)})
+            except Exception as error:  # noqa: BLE001 - the next look may be luckier, whatever it was
+                _log.warning("what other pods left was not looked for", extra={"error": type(error).__name__})
             await asyncio.sleep(LOOK_SECONDS)
 
     def _wait(self, sessions: Sessions, user_id: str) -> _Waiting | None:
@@ -199,7 +201,7 @@ class Summaries:
                 self._model_failed()
             else:
                 pause = waiting.backoff.next()
-            is_ours = isinstance(error, (DaprError, DaprUnavailable, Contended))
+            is_ours = isinstance(error, _STORE_ERRORS)
             again = is_ours or waiting.backoff.failures < ATTEMPTS
             # The error's words may quote the request, or the key.
             said = str(error) if isinstance(error, _NotKept) else type(error).__name__
@@ -251,7 +253,7 @@ class Summaries:
         newer = self._waiting.get(user_id)
         try:
             await (self._due.drop(user_id) if newer is None else self._due.keep(user_id, newer.sessions))
-        except (DaprError, DaprUnavailable, Contended) as error:
+        except _STORE_ERRORS as error:
             # It goes with the next change; if none comes, another roll-up finds nothing to do.
             _log.warning("a roll-up that is done is still written down as due", extra={"error": str(error)})
 

@@ -2,7 +2,7 @@
 
 A transcript is kept in pages. A page has the turns of a few sequence numbers, so a repeated event always meets the page
 that knows it, whatever came between. What pages there are is in a tree: a node has a bit for each of its 256 children,
-and the root grows a level when the numbers outgrow it. So an append reads and writes as much at message 10 as at
+and the root grows a level when a number lies outside of it. So an append reads and writes as much at message 10 as at
 message 100,000, and reading backwards reads no more than it shows.
 
 A node names a child before that is written: a child that never came does no harm, one that no node names would be lost.
@@ -78,7 +78,7 @@ class _Node(NamedTuple):
 
     @classmethod
     def root(cls, tree: Document) -> "_Node":
-        return cls(tree, tree["height"], 0, tree["children"])
+        return cls(tree, tree["height"], tree["at"], tree["children"])
 
     def below(self, number: int, document: Document) -> "_Node":
         return _Node(self.tree, self.level - 1, number, document["children"])
@@ -185,9 +185,8 @@ class Transcripts:
             root = found.document
             if root is None or root["erased_through"] >= through:
                 return None
-            tree = {name: root[name] for name in ("erased_through", "height", "children")}
-            fresh = {"erased_through": through, "height": 1, "children": NO_CHILD}
-            return root | fresh | {"erasing": [*root.get("erasing", ()), tree]}
+            tree = {name: root[name] for name in ("erased_through", "height", "at", "children")}
+            return root | _empty(through) | {"erasing": [*root.get("erasing", ()), tree]}
 
         await self._documents.update(own.root, detached)
         removed = 0
@@ -243,12 +242,12 @@ class Transcripts:
                 through = await self._users.note(own.user_id, own.session_id, sequence)
                 if sequence > through:
                     await self._claim(own.session_id, own.user_id, sequence)
-                root = {"version": VERSION, "erased_through": through, "height": 1, "children": NO_CHILD}
+                root = _empty(through)
             if sequence <= root["erased_through"]:
                 root = None
                 return None
-            while number >> (BITS * root["height"]):
-                root = await self._grown(own, root)
+            while number >> (BITS * root["height"]) != root["at"]:
+                root = await self._grown(own, root, number)
             root = root | {"children": _with(root["children"], number >> (BITS * (root["height"] - 1)))}
             return None if root == found.document else root
 
@@ -258,11 +257,11 @@ class Transcripts:
         await self._list_below(own, root, 1, number)
         return int(root["erased_through"])
 
-    async def _grown(self, own: "_Keys", root: Document) -> Document:
-        """The root with one level more: what it has becomes its first child."""
-        children = root["children"]
+    async def _grown(self, own: "_Keys", root: Document, number: int) -> Document:
+        """The root with one level more: what it has becomes its first child. An empty one begins where it is needed."""
+        height, at, children = root["height"], root["at"], root["children"]
         if children == NO_CHILD:
-            return root | {"height": root["height"] + 1}
+            return root | {"height": 1, "at": number >> BITS}
 
         async def moved(found: Found) -> Document:
             if found.erased:
@@ -271,8 +270,8 @@ class Transcripts:
             # Another may have grown the root meanwhile, and listed more in the node since.
             return node | {"children": _both(node["children"], children)}
 
-        await self._documents.update(own.node(root, root["height"], 0), moved)
-        return root | {"height": root["height"] + 1, "children": _with(NO_CHILD, 0)}
+        await self._documents.update(own.node(root, height, at), moved)
+        return root | {"height": height + 1, "at": at >> BITS, "children": _with(NO_CHILD, at)}
 
     async def _list_below(self, own: "_Keys", root: Document, level: int, number: int) -> None:
         """Lists a page in the node of ``level`` that is over it, and that node in the one over it if it is new."""
@@ -403,6 +402,11 @@ class _Keys:
 
 def _session_key(session_id: str) -> str:
     return f"session-{session_id}"
+
+
+def _empty(erased_through: int) -> Document:
+    """A tree without pages. At height h it spans the pages whose number, less its last h * BITS bits, is ``at``."""
+    return {"version": VERSION, "erased_through": erased_through, "height": 1, "at": 0, "children": NO_CHILD}
 
 
 def _with(children: str, child: int) -> str:
