@@ -38,9 +38,10 @@ class Due:
 
     async def keep(self, user_id: str, sessions: Sessions) -> None:
         """Returns when it is written that a user is due for these sessions; at once where it is already."""
-        async with self._beating:
-            if not self._beat:
-                await self._meet()  # a journal that nobody knows of would not be taken over
+        if not self._beat:  # a journal that nobody knows of would not be taken over
+            async with self._beating:
+                if not self._beat:
+                    await self._meet()
         await self._shard(user_id).set(user_id, sessions)
 
     async def drop(self, user_id: str) -> None:
@@ -74,28 +75,29 @@ class Due:
         if not self._beat:
             return
         if any(shard.users for shard in self._shards):
-            self._beat = GONE - 1
             async with self._beating:
+                self._beat = GONE - 1
                 await self._meet()
         else:
             await self._forget([self._process])
 
     async def _meet(self) -> dict[str, int]:
         """Counts a beat; those of the others."""
-        self._beat += 1
+        beat = self._beat + 1
         others: dict[str, int] = {}
+        missed = False
 
         async def met(found: Found) -> Document:
-            nonlocal others
+            nonlocal others, missed
             document = found.document or {"version": VERSION, "processes": {}}
             others = {process: beat for process, beat in document["processes"].items() if process != self._process}
-            return document | {"processes": others | {self._process: self._beat}}
+            missed = len(others) == len(document["processes"]) and self._beat > 0
+            return document | {"processes": others | {self._process: beat}}
 
-        try:
-            await self._documents.update(PROCESSES_KEY, met)
-        except BaseException:
-            self._beat -= 1
-            raise
+        await self._documents.update(PROCESSES_KEY, met)
+        self._beat = beat
+        if missed:  # another took this process for gone, and its journal
+            await asyncio.gather(*(shard.write_again() for shard in self._shards))
         return others
 
     async def _forget(self, processes: list[str]) -> None:
@@ -135,6 +137,13 @@ class _Shard:
                 del self.users[user_id]
             else:
                 self.users[user_id] = sessions
+        await self._flush()
+
+    async def write_again(self) -> None:
+        self._changes += 1
+        await self._flush()
+
+    async def _flush(self) -> None:
         mine = self._changes
         async with self._writing:
             if self._written < mine:  # else the write before this one took it along
