@@ -148,6 +148,13 @@ class TestPrograms:
             (host,) = [item["value"] for item in component["spec"]["metadata"] if item["name"] == "redisHost"]
             assert host == f"localhost:{layout.REDIS_PORT}"
 
+    def test_the_streams_that_are_trimmed_are_the_topics_of_the_components(self):
+        topics = [
+            yaml.safe_load((ROOT / "components" / f"{name}.yaml").read_text())["spec"]["topic"]
+            for name in ("subscription", "deadletters")
+        ]
+        assert planned().trim.command[-4:] == ("127.0.0.1", str(layout.REDIS_PORT), *topics)
+
     def test_secrets_are_where_the_component_looks_for_them(self):
         component = yaml.safe_load((ROOT / "components" / "secretstore.yaml").read_text())
         (place,) = [item["value"] for item in component["spec"]["metadata"] if item["name"] == "secretsFile"]
@@ -555,6 +562,7 @@ class TestRun:
 
             return Programs(
                 one("redis"),
+                one("redis.trim"),
                 (one("placement"),),
                 (
                     Service(one("chat-service"), 1, one("chat-service.sidecar"), 2),
@@ -577,6 +585,7 @@ class TestRun:
             "agent-memory-service.sidecar",
             "offline-model",
             "placement",
+            "redis.trim",
             "redis",
         ]
         said = capsys.readouterr().out

@@ -28,15 +28,19 @@ from cluster.local.layout import (
     SIDECARS,
 )
 from cluster.local.runfile import App
+from cluster.versions import ROOT
 
 OFFLINE: Final = "offline"
 MODEL: Final = "offline-model"
 """Its app id in the run file."""
 NAMES: Final = SIDECARS / "names.yaml"
+STREAMS: Final = ("conversations", "conversations-dead-letter")
+"""The topics of components/, which are streams in Redis."""
 
 ANSWER_SECONDS: Final = 1.0
 GRACE_SECONDS: Final = "5"
 """How long Ctrl-C waits for answers that are under way."""
+TRIM_SECONDS: Final = "5"
 OURS: Final = ("GEMINI_API_KEY", "NAMESPACE")
 """What no program finds in its environment: the key comes through the secret store, and Dapr reads the other too."""
 
@@ -85,11 +89,13 @@ class Programs:
     """All that a run starts."""
 
     redis: Program
+    trim: Program
     control_plane: tuple[Program, ...]
     services: tuple[Service, ...]
 
     def __iter__(self) -> Iterator[Program]:
         yield self.redis
+        yield self.trim
         yield from self.control_plane
         for service in self.services:
             yield service.app
@@ -109,6 +115,7 @@ def programs(apps: list[App], redis: tuple[str, ...], redis_env: Mapping[str, st
     """
     return Programs(
         _redis(redis, redis_env),
+        _trim(),
         (_placement(), _scheduler()),
         tuple(_service(app, token) for app in apps),
     )
@@ -168,6 +175,11 @@ def _redis(command: tuple[str, ...], env: Mapping[str, str]) -> Program:
     }
     arguments = (word for name, value in settings.items() for word in (f"--{name}", value))
     return Program("redis", (*command, *arguments), {REDIS_PORT: "Redis"}, _redis_answers, env)
+
+
+def _trim() -> Program:
+    command = (sys.executable, "-m", "cluster.local.trim", TRIM_SECONDS, LOOPBACK, str(REDIS_PORT), *STREAMS)
+    return Program("redis.trim", command, {}, lambda: True, folder=ROOT)
 
 
 def _placement() -> Program:

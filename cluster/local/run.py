@@ -66,6 +66,7 @@ class Run:
         planned = self._planned
         self._launch(planned.redis)
         self._wait_for("Redis answers", [planned.redis])
+        self._launch(planned.trim)
         # What takes longest comes first: the services read much Python.
         for service in planned.services:
             self._launch(service.app)
@@ -118,7 +119,7 @@ class Run:
                 self._drain(service)
             self._finish(program for service in services for program in (service.sidecar, service.app) if program)
         with step("Dapr and Redis are stopped"):
-            self._finish(self._planned.control_plane)
+            self._finish([*self._planned.control_plane, self._planned.trim])
             # Last: the others may have had something to write.
             self._finish([self._planned.redis])
         say(f"stopped; the conversations are in {DATA} and come back with the next `make local`")

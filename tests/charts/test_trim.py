@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from cluster.local import redis as local_redis
+from cluster.local import trim
 from tests.charts.conftest import CHART
 
 FILES = CHART / "charts" / "redis" / "files"
@@ -23,7 +24,7 @@ SECONDS = 10.0
 class Redis(NamedTuple):
     """A server of the tests' own, and a PATH whose redis-cli reaches it."""
 
-    process: subprocess.Popen[bytes]
+    port: int
     environment: dict[str, str]
 
     def __call__(self, *command: str | Path) -> str:
@@ -82,7 +83,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     quoted = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
     process.stdin.write("\n".join([*configuration, f'requirepass "{quoted}"', ""]).encode())
     process.stdin.close()
-    redis = Redis(process, environment)
+    redis = Redis(port, environment)
     ping = ["redis-cli", "ping"]
     try:
         wait_until(lambda: subprocess.run(ping, env=environment, capture_output=True, check=False).stdout == b"PONG\n")
@@ -248,3 +249,20 @@ class TestForEver:
         wait_until(lambda: redis.left() == [])
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
+
+
+class TestWithoutKubernetes:
+    def test_make_local_trims_the_same_way(self, redis):
+        redis("CONFIG", "SET", "requirepass", "")
+        try:
+            redis.group()
+            redis.add("1-0", "2-0")
+            redis.deliver(1)
+            redis.acknowledge("1-0")
+            assert trim.trim("127.0.0.1", redis.port, ["missing", TOPIC]) == ":1"
+            assert redis.left() == ["2-0"]
+        finally:
+            redis("CONFIG", "SET", "requirepass", PASSWORD)
+
+    def test_what_redis_refuses_is_its_answer(self, redis):
+        assert trim.trim("127.0.0.1", redis.port, [TOPIC]).startswith("-NOAUTH")
