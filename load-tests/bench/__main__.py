@@ -14,7 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from bench import report, systems
 from bench.run import Plan, Run, Step
@@ -24,6 +24,9 @@ from cluster import screen, shell
 from cluster.errors import CommandError
 from cluster.steps import say
 from cluster.versions import ROOT
+
+WIDTH: Final = 150
+"""Of the tables in a file."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,10 +117,18 @@ def _bench(options: argparse.Namespace) -> int:
             if system.counters:
                 counted[system.name] = run.calls(system, max(plan.clients))
                 say(f"{system.name}: counted what a turn asks for")
-    about = {"began": began.isoformat(), "revision": _revision(), "systems": names, "plan": asdict(plan)}
+    about = {
+        "began": began.isoformat(),
+        "revision": _revision(),
+        "systems": {system.name: system.images for system in up},
+        "plan": asdict(plan),
+    }
     written = folder / "bench.json"
     written.write_text(json.dumps(report.as_json(about, steps, counted), indent=1) + "\n")
-    report.show(screen.console(), steps, counted)
+    console = screen.console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    report.show(console, steps, counted)
     print(written)
     return 1 if any(step.load.failed for step in steps) else 0
 

@@ -47,7 +47,7 @@ PROGRAMS: Final = {
 }
 """By the name of the program's file."""
 
-_MODULE: Final = re.compile(r"\bpython\S* (?:-\S+ )*?-m (\S+)")
+_MODULE: Final = re.compile(r"\bpython\S*(?: \S+)*? -m (\S+)")
 _APP_ID: Final = re.compile(r"--app-id[ =](\S+)")
 
 

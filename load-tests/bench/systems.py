@@ -49,6 +49,8 @@ class System:
     """What its sidecars and its Redis have counted."""
     prepare: Callable[[], None] = lambda: None
     """Called before each round of it."""
+    images: tuple[str, ...] = ()
+    """What it was deployed from: that may be another revision than this checkout's."""
 
 
 def cluster_that_is_up(cluster: str, namespace: str) -> Target | None:
@@ -151,6 +153,9 @@ class _Cluster:
         with api_errors():
             self._check_model()
             self._replicas: int = self._deployment(CHAT).spec.replicas
+            self._images = tuple(
+                self._deployment(service).spec.template.spec.containers[0].image for service in (CHAT, MEMORY)
+            )
             with Reach(self._kube) as reach:
                 self._url = f"{reach.url(CHAT)}/chat/"
 
@@ -165,7 +170,7 @@ class _Cluster:
     def system(self, pods: int) -> System:
         """It with so many pods of chat-service."""
         name = f"{CLUSTER}, {pods} pod{'s' if pods > 1 else ''}"
-        return System(name, self._url, cpu.nodes(), self._counts, partial(self._prepare, pods))
+        return System(name, self._url, cpu.nodes(), self._counts, partial(self._prepare, pods), self._images)
 
     def _prepare(self, pods: int) -> None:
         with api_errors():
