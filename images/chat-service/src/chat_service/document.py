@@ -5,31 +5,42 @@ Two counters:
 
 * ``rev`` moves with every write (the writer moves it) and is the ETag of the stored value: Redis counts writes from 1.
 * ``turn_no`` moves when the history changes and is what a completion is checked against, so that bookkeeping (marking
-  events as published, later a summary) never makes a model run again.
+  events as published, a summary) never makes a model run again.
 
-``exchanges`` holds the window, and before it what has been committed but not yet been published: the outbox is not a
-second list but the exchanges whose ``published`` is false.
+``exchanges`` holds the window, and before it what cannot go yet: what is not published (the outbox), what has no
+receipt of its own yet, and what the running summary does not hold yet. None of the three is a second list.
+
+A later release may add fields; this one keeps them as they are (``more``).
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, Self
+
+import orjson
 
 WINDOW: Final = 5
 """Exchanges that an answer is given from."""
 
-RECEIPTS: Final = 50
-"""Turns remembered after they left the window, so that a late retry is not answered a second time."""
-
 BACKLOG: Final = 100
 """Unpublished exchanges a document holds before its user has to wait for the broker."""
 
-MAX_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of text a document holds. A window of five of the largest exchanges there can be stays below it."""
+MAX_BYTES: Final = 10 * 1024 * 1024
+"""Bytes of JSON from which on a document takes no further turn. With one more of the largest exchanges (100,000
+characters each way, six bytes each where JSON escapes them) it stays below what the sidecar takes (16 MiB)."""
 
-VERSION: Final = 1
+OVERFLOW: Final = 20
+OVERFLOW_BYTES: Final = 1024 * 1024
+"""Exchanges, and their bytes of JSON, that wait for the running summary. The oldest go without it beyond that: a model
+that is down must not make the document grow."""
+
+CANCELLED: Final = 16
+"""Turns remembered as cancelled. One matters only while its completion may still be on its way."""
+
+VERSION: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Exchange:
     """A committed turn: what the user said and what was answered."""
 
@@ -43,41 +54,66 @@ class Exchange:
     occurred_at: str
     """RFC 3339, UTC; never earlier than that of the turn before."""
     published: bool = False
+    """The broker has taken its event."""
+    receipted: bool = False
+    """Its receipt is stored apart."""
+    more: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """Bytes of text."""
-        return len(self.user_text.encode()) + len(self.reply_text.encode())
+        """Bytes of JSON."""
+        return len(orjson.dumps(self.dump()))
+
+    def dump(self) -> dict[str, Any]:
+        """The exchange as JSON-able values."""
+        return {**self.more, **{name: getattr(self, name) for name in _EXCHANGE}}
+
+    @classmethod
+    def load(cls, stored: dict[str, Any]) -> Self:
+        """The exchange that ``dump`` made."""
+        return cls(
+            **{name: stored[name] for name in _EXCHANGE if name in stored},
+            more={name: value for name, value in stored.items() if name not in _EXCHANGE},
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is left of a turn that is no longer in ``exchanges``."""
+    """What tells a late retry that its turn is committed. ``reply_text`` is ``None`` once it is no longer kept."""
 
     turn_id: str
     sequence: int
     session_id: str
     fingerprint: str
+    occurred_at: str = ""
+    reply_text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     """The state of one session. ``Document()`` is that of a user who has never said anything."""
 
     rev: int = 0
     turn_no: int = 0
     sequence: int = 0
-    """Turns committed, ever. Clearing the history does not turn it back."""
+    """Turns committed, ever. Neither clearing the history nor erasing the user turns it back."""
     cleared_through: int = 0
-    """Exchanges up to this ``turn_no`` are history no more; they are kept only until they are published."""
+    """Exchanges up to this ``turn_no`` are history no more; they are kept only until they may go."""
+    summarized_through: int = 0
+    """``running_summary`` tells of the turns up to this ``turn_no`` that are no longer in the window."""
     running_summary: str = ""
     exchanges: tuple[Exchange, ...] = ()
     receipts: tuple[Receipt, ...] = ()
-    version: int = field(default=VERSION)
+    """Left by version 1, which kept them here and without their replies."""
+    receipt_pages: int = 0
+    """Pages of receipts that are stored apart."""
+    cancelled: tuple[str, ...] = ()
+    """Ids of turns that were cancelled and must not be committed; the latest."""
+    more: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, stored: dict[str, Any] | None) -> Self:
-        """The document that ``dump`` made; an empty one for ``None``.
+        """The document that ``dump`` made, in this release or an earlier one; an empty one for ``None``.
 
         Raises:
             ValueError: a later version of this service wrote it.
@@ -88,17 +124,21 @@ class Document:
             raise ValueError(
                 f"document version {stored['version']}: a later release wrote it; this one reads {VERSION}"
             )
-        return cls(
-            **stored
-            | {
-                "exchanges": tuple(Exchange(**item) for item in stored["exchanges"]),
-                "receipts": tuple(Receipt(**item) for item in stored["receipts"]),
-            }
-        )
+        known = {name: stored[name] for name in _DOCUMENT if name in stored}
+        known["exchanges"] = tuple(Exchange.load(item) for item in stored["exchanges"])
+        known["receipts"] = tuple(Receipt(**item) for item in stored.get("receipts", ()))
+        if stored["version"] == 1:  # its fingerprints were made otherwise: an empty one fits every message
+            known["exchanges"] = tuple(replace(item, fingerprint="") for item in known["exchanges"])
+            known["receipts"] = tuple(replace(item, fingerprint="") for item in known["receipts"])
+        known["cancelled"] = tuple(stored.get("cancelled", ()))
+        more = {name: value for name, value in stored.items() if name not in _DOCUMENT and name != "version"}
+        return cls(**known, more=more)
 
     def dump(self) -> dict[str, Any]:
         """The document as JSON-able values."""
-        return asdict(self)
+        shown = {name: getattr(self, name) for name in _DOCUMENT}
+        shown["exchanges"] = [item.dump() for item in self.exchanges]
+        return {**self.more, **shown, "version": VERSION}
 
     @property
     def window(self) -> tuple[Exchange, ...]:
@@ -111,13 +151,24 @@ class Document:
         return tuple(item for item in self.exchanges if not item.published)
 
     @property
+    def departing(self) -> tuple[Exchange, ...]:
+        """Exchanges that are no longer in the window, oldest first."""
+        first = self.window[0].turn_no if self.window else self.turn_no + 1
+        return tuple(item for item in self.exchanges if item.turn_no < first)
+
+    @property
+    def overflow(self) -> tuple[Exchange, ...]:
+        """Exchanges that left the window and that the running summary does not hold yet, oldest first."""
+        through = max(self.cleared_through, self.summarized_through)
+        return tuple(item for item in self.departing if item.turn_no > through)
+
+    @property
     def full(self) -> bool:
-        """Whether the outbox has no room for one more turn."""
-        outbox = self.outbox
-        return len(outbox) >= BACKLOG or sum(item.size for item in outbox) >= MAX_BYTES
+        """Whether there is no room for one more turn."""
+        return len(self.outbox) >= BACKLOG or sum(item.size for item in self.exchanges) >= MAX_BYTES
 
     def find(self, turn_id: str) -> Exchange | Receipt | None:
-        """What is known of a committed turn; an :class:`Exchange` still has its reply."""
+        """What is known here of a committed turn; an :class:`Exchange` still has its reply."""
         known: tuple[Exchange | Receipt, ...] = (*self.exchanges, *self.receipts)
         return next((item for item in known if item.turn_id == turn_id), None)
 
@@ -138,25 +189,86 @@ class Document:
         )
         return replace(
             self, turn_no=exchange.turn_no, sequence=exchange.sequence, exchanges=(*self.exchanges, exchange)
-        ).settled()
+        )
 
     def clear(self) -> Self:
-        """An empty history. Counters and receipts stay: the key is a tombstone, never deleted, or its ETag would go."""
+        """An empty history. Counters stay: the key is a tombstone, never deleted, or its ETag would go."""
         turn_no = self.turn_no + 1
-        return replace(self, turn_no=turn_no, cleared_through=turn_no, running_summary="").settled()
+        return replace(self, turn_no=turn_no, cleared_through=turn_no, summarized_through=turn_no, running_summary="")
 
-    def publish(self, turn_ids: frozenset[str]) -> Self:
-        """The same history, with the events of these turns marked as published."""
-        marked = tuple(replace(item, published=True) if item.turn_id in turn_ids else item for item in self.exchanges)
-        return replace(self, exchanges=marked).settled()
+    def erase(self, open_turn: str | None) -> Self:
+        """Nothing of what was said, not even what is still to be published; the counters and the key stay.
 
-    def settled(self) -> Self:
-        """Without what nobody needs any more: published exchanges outside the window leave a receipt."""
-        window = {item.turn_id for item in self.window}
-        kept = tuple(item for item in self.exchanges if item.turn_id in window or not item.published)
-        dropped = tuple(
-            Receipt(item.turn_id, item.sequence, item.session_id, item.fingerprint)
+        The turn that is open meanwhile is of what was said, and is refused.
+        """
+        cancelled = (open_turn,) if open_turn else ()
+        return replace(self.clear(), exchanges=(), receipts=(), receipt_pages=0, cancelled=cancelled, more={})
+
+    def cancel(self, turn_id: str) -> Self:
+        """The same history; a completion of the turn that is still on its way is refused."""
+        return replace(self, cancelled=(*self.cancelled, turn_id)[-CANCELLED:])
+
+    def summarize(self, text: str, through: int) -> Self:
+        """The same history, with a running summary that holds what left the window up to turn ``through``."""
+        return replace(self, running_summary=text, summarized_through=max(through, self.summarized_through))
+
+    @property
+    def unreceipted(self) -> tuple[Exchange | Receipt, ...]:
+        """Turns that left the window and have no receipt of their own yet."""
+        return (*self.receipts, *(item for item in self.departing if not item.receipted))
+
+    def settle(self, *, published: frozenset[str], receipted: frozenset[str]) -> Self:
+        """The same history, with what is known of these turns written down, and without what nobody needs any more.
+
+        An exchange goes when it has left the window, its event is published, its receipt is stored apart, and the
+        running summary holds it, or there is too much to wait for that.
+        """
+        new_page = receipted.intersection(item.turn_id for item in self.unreceipted)
+        marked = tuple(
+            replace(
+                item,
+                published=item.published or item.turn_id in published,
+                receipted=item.receipted or item.turn_id in receipted,
+            )
+            if item.turn_id in published or item.turn_id in receipted
+            else item
             for item in self.exchanges
-            if item.turn_id not in window and item.published
         )
-        return replace(self, exchanges=kept, receipts=(*self.receipts, *dropped)[-RECEIPTS:])
+        document = replace(
+            self,
+            exchanges=marked,
+            receipts=tuple(item for item in self.receipts if item.turn_id not in receipted),
+            receipt_pages=self.receipt_pages + bool(new_page),
+        )
+        waiting = document.overflow[-OVERFLOW:]
+        while sum(item.size for item in waiting) > OVERFLOW_BYTES:
+            waiting = waiting[1:]
+        wanted = {item.turn_no for item in (*document.window, *waiting)}
+        kept = tuple(item for item in marked if item.turn_no in wanted or not item.published or not item.receipted)
+        return replace(document, exchanges=kept)
+
+
+_EXCHANGE: Final = (
+    "turn_id",
+    "turn_no",
+    "sequence",
+    "session_id",
+    "user_text",
+    "reply_text",
+    "fingerprint",
+    "occurred_at",
+    "published",
+    "receipted",
+)
+_DOCUMENT: Final = (
+    "rev",
+    "turn_no",
+    "sequence",
+    "cleared_through",
+    "summarized_through",
+    "running_summary",
+    "exchanges",
+    "receipts",
+    "receipt_pages",
+    "cancelled",
+)

@@ -6,6 +6,7 @@ waits for the sidecar in its constructor; both can be replaced.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -91,11 +92,11 @@ def configure(settings: Settings) -> None:
     ActorRuntime.set_actor_config(config)
 
 
-async def register(actors: DaprActor, host: SessionHost, dapr: DaprClient) -> None:
-    """Makes the SDK route the actor's calls to the sessions of ``host``."""
+async def register(actors: DaprActor, host: SessionHost, dapr: DaprClient, summarize: Callable[[str], None]) -> None:
+    """Makes the SDK route the actor's calls to the sessions of ``host``; ``summarize`` is what their timer starts."""
 
     def activate(context: ActorRuntimeContext, actor_id: ActorId) -> UserSessionActor:
-        return UserSessionActor(context, actor_id, host)
+        return UserSessionActor(context, actor_id, host, summarize)
 
     serializer = JsonSerializer()
     await actors.register_actor(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from daca_common import logs, problems, server
 from daca_common.app_token import SidecarOnly
-from daca_common.dapr import DaprClient
+from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
 from daca_common.health import Health
 from daca_common.model import ModelClient
 from daca_common.settings import load
@@ -17,11 +17,17 @@ from fastapi.middleware.cors import CORSMiddleware
 from chat_service import hosting, routes
 from chat_service.agent import ChatAgent
 from chat_service.events import EventPublisher
+from chat_service.journal import Journal
 from chat_service.memory import MemoryClient
+from chat_service.open_turns import OpenTurns
+from chat_service.protocol import NOTHING
+from chat_service.relay import Relay
 from chat_service.session import SessionHost
+from chat_service.sessions import PUBLISH, Sessions
 from chat_service.settings import Settings
-from chat_service.store import DocumentStore
-from chat_service.turn import Turns
+from chat_service.store import DocumentStore, ReceiptStore
+from chat_service.summary import Summarizer
+from chat_service.turn import ATTEMPTS, COMPLETE_SECONDS, Turns
 
 
 class Service:
@@ -30,22 +36,33 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.health = Health()
-        self.dapr = DaprClient(settings.dapr_http_port, api_token=settings.dapr_api_token)
+        # Pools apart: a call of an actor may wait for the actor's state, here or in another pod, and neither may wait
+        # for a broker that hangs.
+        self.dapr = self._client()
+        self.state = self._client()
+        self.broker = self._client()
         self.model = ModelClient(settings, self.dapr)
-        self.events = EventPublisher(self.dapr, settings.pubsub_name, settings.pubsub_topic)
+        address = f"{settings.pod_ip}:{settings.port}"
+        self.journal = Journal(self.state, settings.state_store, self._publish)
+        self.events = EventPublisher(self.broker, settings.pubsub_name, settings.pubsub_topic, self.journal.hand_over)
         self.host = SessionHost(
-            settings.pod_name,
-            DocumentStore(self.dapr),
-            settings.turn_lease_seconds,
-            self.events.start,
-            self.events.stop,
+            name=settings.pod_name,
+            address=address,
+            documents=DocumentStore(self.state),
+            receipts=ReceiptStore(self.state, settings.state_store, settings.turn_key_seconds),
+            journal=self.journal,
+            publisher=self.events,
+            lease_seconds=settings.turn_lease_seconds,
+            queue_limit=settings.turn_queue_limit,
         )
-        self.turns = Turns(
-            self.dapr,
-            MemoryClient(self.dapr, settings.memory_app_id, settings.memory_timeout_seconds),
-            ChatAgent(self.model, settings.model, settings.model_timeout_seconds),
-            settings,
-        )
+        self.sessions = Sessions(self.host, self.dapr)
+        agent = ChatAgent(self.model, settings.model, settings.model_timeout_seconds, settings.model_context_tokens)
+        memory = MemoryClient(self.dapr, settings.memory_app_id, settings.memory_timeout_seconds)
+        turns = Turns(self.sessions, memory, agent, settings.turn_wait_seconds)
+        self.open_turns = OpenTurns(turns, limit=settings.turn_open_limit, resume_seconds=settings.turn_resume_seconds)
+        self.summarizer = Summarizer(self.sessions, agent)
+        longest_turn = settings.turn_wait_seconds + ATTEMPTS * settings.model_timeout_seconds + COMPLETE_SECONDS
+        self.relay = Relay(self.sessions, address, wait_seconds=settings.turn_wait_seconds, silent_seconds=longest_turn)
         self.app = self._app()
 
     async def drain(self) -> None:
@@ -54,10 +71,19 @@ class Service:
         Until then the sidecar calls the actors that live here: for turns of other pods, and to deactivate them.
         """
         self.health.draining = True
-        await self.turns.drain()
+        await self.open_turns.drain()
+        self.summarizer.stop()
         await self.events.drain()
+        with contextlib.suppress(DaprError, DaprUnavailable):  # others see to whoever it still holds
+            await self.journal.drain()
         self.health.drained = True
         await self.dapr.gone()
+
+    def _client(self) -> DaprClient:
+        return DaprClient(self.settings.dapr_http_port, api_token=self.settings.dapr_api_token)
+
+    async def _publish(self, user_id: str) -> None:
+        await self.sessions.call(user_id, PUBLISH, NOTHING)
 
     def _app(self) -> FastAPI:
         app = FastAPI(
@@ -69,7 +95,8 @@ class Service:
         )
         problems.install(app)
         app.include_router(self.health.router())
-        app.include_router(routes.router(self.turns))
+        chat = routes.ChatRoutes(self.sessions, self.open_turns, self.relay, self.settings.turn_when_busy)
+        app.include_router(chat.router())
         hosting.configure(self.settings)
         self.actors = DaprActor(app)
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/actors/")
@@ -80,19 +107,24 @@ class Service:
             allow_credentials=True,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Idempotency-Replayed"],
+            expose_headers=["Idempotency-Key", "Idempotency-Replayed", "Retry-After"],
         )
         app.add_middleware(logs.RequestLog)
         return app
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        await hosting.register(self.actors, self.host, self.dapr)
+        await hosting.register(self.actors, self.host, self.dapr, self.summarizer.start)
+        journal = asyncio.create_task(self.journal.run())
         becoming_ready = asyncio.create_task(self._become_ready())
         yield
         becoming_ready.cancel()
+        journal.cancel()
+        self.summarizer.stop()
+        await self.relay.close()
         await self.model.close()
-        await self.dapr.close()
+        for client in (self.dapr, self.state, self.broker):
+            await client.close()
 
     async def _become_ready(self) -> None:
         await hosting.registered(self.dapr)

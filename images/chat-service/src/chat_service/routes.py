@@ -1,23 +1,29 @@
-"""HTTP in and out."""
+"""HTTP in and out. A request of a user goes to the process where the user's session lives, or is handled here."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
-import orjson
+from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.ids import Id
+from daca_common.logs import annotate
 from daca_common.problems import FieldError, Problem
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.sse import format_sse_event
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from starlette.responses import StreamingResponse
 
-from chat_service.session import MAX_TEXT
-from chat_service.turn import Committed, Turn, Turns
+from chat_service import protocol
+from chat_service.open_turns import OpenTurns, reply_body
+from chat_service.protocol import MAX_TEXT, NOTHING, TurnId
+from chat_service.relay import ARRIVED, RELAYED, TURN, Incoming, Outgoing, Relay
+from chat_service.sessions import CANCEL, CLEAR, GET, Sessions
+from chat_service.turn import Turn, WhenBusy, cancelled, refuse, unreachable
 
 MAX_BODY: Final = 2 * 1024 * 1024
 """Bytes. 100,000 characters take 1.2 MB where a client escapes each of them (``\\ud83d\\ude00``)."""
@@ -37,6 +43,15 @@ def _is_unicode(text: str) -> str:
 Text = Annotated[str, AfterValidator(_is_unicode)]
 
 
+def _unquoted(key: object) -> object:
+    """The IETF draft spells a key as a string of structured headers, with quotes; most clients send it bare."""
+    quoted = isinstance(key, str) and len(key) >= 2 and key.startswith('"') and key.endswith('"')
+    return key[1:-1] if quoted and isinstance(key, str) else key
+
+
+Key = Annotated[Id, BeforeValidator(_unquoted)]
+
+
 class MessageMetadata(BaseModel):
     """Which session a message belongs to (a new one where none is named), and when it was sent."""
 
@@ -52,6 +67,9 @@ class Message(BaseModel):
     metadata: MessageMetadata | None = None
     tags: list[Annotated[str, Field(max_length=128)]] | None = Field(
         None, max_length=64, description="Taken as the tutorial has them; not stored."
+    )
+    when_busy: WhenBusy | None = Field(
+        None, description="What happens where another message of the user is being answered; by default as it is set."
     )
 
 
@@ -79,107 +97,269 @@ class Cleared(BaseModel):
     user_id: str
 
 
-def router(turns: Turns) -> APIRouter:
-    """The routes of the chat API."""
-    api = APIRouter()
+class TurnState(BaseModel):
+    """What became of a turn. Only a committed one has a ``reply``; ``place`` counts the turns before an open one."""
 
-    @api.get("/")
-    async def root() -> dict[str, str]:
+    turn_id: str
+    status: Literal["open", "committed", "not_committed"]
+    place: int | None = None
+    reply: Reply | None = None
+
+
+TURN_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {EVENT_STREAM: {}}, "description": "The reply, or its events as they come."}
+}
+
+R = TypeVar("R")
+
+
+class ChatRoutes:
+    """The chat API of this process."""
+
+    def __init__(self, sessions: Sessions, open_turns: OpenTurns, relay: Relay, when_busy: WhenBusy) -> None:
+        self._sessions = sessions
+        self._open_turns = open_turns
+        self._relay = relay
+        self._when_busy = when_busy
+
+    def router(self) -> APIRouter:
+        """Its routes."""
+        api = APIRouter()
+        api.get("/")(self.root)
+        api.post("/chat/", response_model=Reply, responses=TURN_RESPONSES)(self.chat)
+        api.delete("/chat/{user_id}/history")(self.clear_history)
+        api.get("/chat/{user_id}/turns/{turn_id}", response_model=TurnState)(self.turn)
+        api.post("/chat/{user_id}/turns/{turn_id}/cancel", response_model=TurnState)(self.cancel)
+        api.get("/chat/{user_id}/turns/{turn_id}/events", response_class=StreamingResponse)(self.turn_events)
+        return api
+
+    async def root(self) -> dict[str, str]:
         """Welcome."""
         return {"message": "Welcome to the DACA Chat Service! Access /docs for the API documentation."}
 
-    @api.post(
-        "/chat/",
-        response_model=Reply,
-        responses={200: {"content": {EVENT_STREAM: {}}, "description": "The reply, or its events as they come."}},
-    )
     async def chat(
+        self,
+        request: Request,
         message: Message,
-        idempotency_key: Annotated[Id | None, Header()] = None,
+        idempotency_key: Annotated[Key | None, Header()] = None,
         accept: Annotated[str, Header()] = "*/*",
     ) -> Response:
         """Says something. With ``Accept: text/event-stream`` the reply comes in events: ``token`` (``{text}``) as the
-        model writes, ``restart`` (discard what was shown), and at the end ``message`` (what this route answers
-        otherwise, sent after the commit) or ``error`` (a problem)."""
-        turn = _turn(message, idempotency_key)
-        if EVENT_STREAM in accept:
-            return StreamingResponse(
-                _events(turns, turn), media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"}
-            )
-        committed = await turns.take(turn)
-        headers = {"Idempotency-Replayed": "true"} if committed.replayed else None
-        return Response(_reply(turn, committed), headers=headers, media_type="application/json")
+        model writes, ``restart`` (discard what was shown), ``replay`` (what follows was committed before), and at the
+        end ``message`` (what this route answers otherwise, sent after the commit) or ``error`` (a problem). After a
+        connection that broke, ``GET .../turns/{turn_id}/events`` goes on. The answer's ``Idempotency-Key`` names the
+        turn."""
+        turn = self._asked(message, idempotency_key, request)
+        annotate(user=turn.user_id, session=turn.session_id, turn=turn.turn_id)
+        stream = EVENT_STREAM in accept
+        outgoing = Outgoing(turn.user_id, "POST", "/chat/", _relayed(turn, accept), await request.body())
+        if stream:
+            told = {"Cache-Control": "no-store", "Idempotency-Key": turn.turn_id}
+            return StreamingResponse(self._chat_events(request, turn, outgoing), media_type=EVENT_STREAM, headers=told)
+        answer = await _unless_gone(request, self._elsewhere(request, outgoing))
+        if answer is not None:
+            return Response(answer.body, answer.status, answer.headers)
+        opened = self._open_turns.join(turn, stream=False)
+        committed = await _unless_gone(request, opened.outcome())
+        told = {"Idempotency-Key": turn.turn_id}
+        if committed.replayed:
+            told["Idempotency-Replayed"] = "true"
+        return Response(reply_body(turn.user_id, committed), headers=told, media_type="application/json")
 
-    @api.delete("/chat/{user_id}/history")
-    async def clear_history(user_id: Id) -> Cleared:
+    async def clear_history(self, user_id: Id) -> Cleared:
         """Forgets the conversation. The transcript keeps what was said."""
-        await turns.clear_history(user_id)
+        annotate(user=user_id)
+        try:
+            await self._sessions.call(user_id, CLEAR, NOTHING)
+        except (DaprError, DaprUnavailable) as error:
+            raise unreachable(error) from error
         return Cleared(status="success", user_id=user_id)
 
-    return api
+    async def turn(self, request: Request, user_id: Id, turn_id: Key) -> Response:
+        """What became of a turn: whoever got no answer need not send the text again to learn it."""
+        annotate(user=user_id, turn=turn_id)
+        answer = await self._elsewhere(request, Outgoing(user_id, "GET", _turn_path(user_id, turn_id), {}))
+        if answer is not None:
+            return Response(answer.body, answer.status, answer.headers)
+        return _json(await self._state(user_id, turn_id))
+
+    async def cancel(self, request: Request, user_id: Id, turn_id: Key) -> Response:
+        """Stops a turn. It answers what became of it: ``not_committed`` now and for good, or ``committed`` before."""
+        annotate(user=user_id, turn=turn_id)
+        outgoing = Outgoing(user_id, "POST", f"{_turn_path(user_id, turn_id)}/cancel", {})
+        answer = await self._elsewhere(request, outgoing)
+        if answer is not None:
+            return Response(answer.body, answer.status, answer.headers)
+        opened = self._open_turns.find(user_id, turn_id)
+        if opened is not None and await opened.cancel(cancelled("The turn was cancelled.")):
+            return _json(TurnState(turn_id=turn_id, status="not_committed"))
+        try:
+            # It may run in another process, whose completion is refused from now on.
+            told = await self._sessions.call(user_id, CANCEL, TurnId(turn_id=turn_id))
+        except (DaprError, DaprUnavailable) as error:
+            raise unreachable(error) from error
+        return _json(_turn_state(user_id, turn_id, told))
+
+    async def turn_events(
+        self,
+        request: Request,
+        user_id: Id,
+        turn_id: Key,
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    ) -> Response:
+        """The events of a turn as ``POST /chat/`` streams them, from the one after ``Last-Event-ID`` on. The model does
+        not run again; of a turn that is committed comes its ``message``, of one that is not, an ``error``."""
+        annotate(user=user_id, turn=turn_id)
+        headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last_event_id} if last_event_id else {})
+        outgoing = Outgoing(user_id, "GET", f"{_turn_path(user_id, turn_id)}/events", headers)
+        answer = await self._elsewhere(request, outgoing)
+        if answer is not None and answer.stream is None:
+            return Response(answer.body, answer.status, answer.headers)
+        events = self._resumed(user_id, turn_id, last_event_id) if answer is None else answer.chunks()
+        return StreamingResponse(events, media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})
+
+    async def _elsewhere(self, request: Request, outgoing: Outgoing) -> Incoming | None:
+        """The answer of the process where the session lives; ``None`` where that is this one, or has to be."""
+        if RELAYED not in request.headers:
+            return await self._relay.send(outgoing)
+        if self._sessions.here(outgoing.user_id) is None:
+            raise Problem(421, "The user's session is not (or no longer) active here.", kind="/problems/misdirected")
+        return None
+
+    async def _chat_events(self, request: Request, turn: Turn, outgoing: Outgoing) -> AsyncIterator[bytes]:
+        """The events of a turn, wherever it runs. Where that process goes in the middle, the turn starts again."""
+        while True:
+            try:
+                answer = await self._elsewhere(request, outgoing)
+                if answer is None:
+                    async for event in self._open_turns.join(turn, stream=True).events(None):
+                        yield event
+                    return
+            except Problem as problem:
+                yield _error(bytes(problem.response().body))
+                return
+            if answer.stream is None:
+                yield _error(answer.body)
+                return
+            ended = False
+            async for chunk in answer.chunks():
+                ended = ended or b"event: message\n" in chunk or b"event: error\n" in chunk
+                yield chunk
+            if ended:
+                return
+            yield format_sse_event(event="restart", data_str="{}")
+
+    async def _resumed(self, user_id: str, turn_id: str, last_event_id: str | None) -> AsyncIterator[bytes]:
+        try:
+            opened = self._open_turns.find(user_id, turn_id)
+            if opened is not None:
+                async for event in opened.events(last_event_id):
+                    yield event
+                return
+            state = await self._state(user_id, turn_id)
+        except Problem as problem:
+            yield _error(bytes(problem.response().body))
+            return
+        if state.reply is not None:
+            yield format_sse_event(event="message", data_str=state.reply.model_dump_json())
+        else:
+            detail = "The turn is not open and not committed. Send the message again under its key."
+            yield _error(bytes(Problem(409, detail, kind="/problems/not-committed").response().body))
+
+    async def _state(self, user_id: str, turn_id: str) -> TurnState:
+        opened = self._open_turns.find(user_id, turn_id)
+        try:
+            told = await self._sessions.call(user_id, GET, TurnId(turn_id=turn_id))
+        except (DaprError, DaprUnavailable) as error:
+            raise unreachable(error) from error
+        if opened is not None and isinstance(told, protocol.NotCommitted):
+            return TurnState(turn_id=turn_id, status="open", place=0)
+        return _turn_state(user_id, turn_id, told)
+
+    def _asked(self, message: Message, idempotency_key: str | None, request: Request) -> Turn:
+        if not message.text.strip():
+            raise Problem(400, "Message text cannot be empty", errors=[_text_error("Message text cannot be empty")])
+        if len(message.text) > MAX_TEXT:
+            detail = f"The text has {len(message.text):,} characters; up to {MAX_TEXT:,} are taken. Send it in parts."
+            raise Problem(413, detail, kind="/problems/too-large", errors=[_text_error(detail)])
+        session_id = message.metadata.session_id if message.metadata else None
+        relayed = request.headers.get(RELAYED) is not None
+        arrived = request.headers.get(ARRIVED) if relayed else None
+        made = request.headers.get(TURN) if relayed else None
+        return Turn(
+            user_id=message.user_id,
+            turn_id=idempotency_key or made or uuid4().hex,
+            keyed=idempotency_key is not None,
+            session_id=session_id or str(uuid4()),
+            names_session=session_id is not None,
+            text=message.text,
+            arrived_at=_number(arrived) or time.time(),
+            when_busy=message.when_busy or self._when_busy,
+        )
 
 
-def _turn(message: Message, idempotency_key: str | None) -> Turn:
-    if not message.text.strip():
-        raise Problem(400, "Message text cannot be empty", errors=[_text_error("Message text cannot be empty")])
-    if len(message.text) > MAX_TEXT:
-        detail = f"The text has {len(message.text):,} characters; up to {MAX_TEXT:,} are taken. Send it in parts."
-        raise Problem(413, detail, kind="/problems/too-large", errors=[_text_error(detail)])
-    session_id = message.metadata.session_id if message.metadata else None
-    asked = f"{session_id or ''}\n{message.text}"
-    return Turn(
-        user_id=message.user_id,
-        turn_id=idempotency_key or uuid4().hex,
-        session_id=session_id or str(uuid4()),
-        text=message.text,
-        fingerprint=hashlib.sha256(asked.encode()).hexdigest()[:32],
-    )
+async def _unless_gone(request: Request, work: Awaitable[R]) -> R:
+    """What ``work`` returns; it is cancelled when the client hangs up."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise cancelled("The client hung up.", "/problems/client-gone")  # nobody reads it
+        return working.result()
+    finally:
+        gone.cancel()
+        if not working.done():
+            working.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _turn_state(user_id: str, turn_id: str, told: protocol.TurnAnswer) -> TurnState:
+    match told:
+        case protocol.Open():
+            return TurnState(turn_id=turn_id, status="open", place=told.place)
+        case protocol.Replayed():
+            reply = Reply(
+                user_id=user_id,
+                reply=told.reply_text,
+                metadata=ReplyMetadata(session_id=told.session_id, timestamp=told.occurred_at),
+                turn_id=told.turn_id,
+                sequence=told.sequence,
+            )
+            return TurnState(turn_id=turn_id, status="committed", reply=reply)
+        case protocol.Expired():
+            refuse(told)
+    return TurnState(turn_id=turn_id, status="not_committed")
+
+
+def _turn_path(user_id: str, turn_id: str) -> str:
+    return f"/chat/{quote(user_id, safe='')}/turns/{quote(turn_id, safe='')}"
+
+
+def _relayed(turn: Turn, accept: str) -> dict[str, str]:
+    """Headers of a message on its way to another process, which takes it for this very turn."""
+    headers = {"Content-Type": "application/json", "Accept": accept, ARRIVED: repr(turn.arrived_at)}
+    return headers | ({"Idempotency-Key": turn.turn_id} if turn.keyed else {TURN: turn.turn_id})
 
 
 def _text_error(detail: str) -> FieldError:
     return {"field": "text", "detail": detail}
 
 
-def _reply(turn: Turn, committed: Committed) -> bytes:
-    reply = Reply(
-        user_id=turn.user_id,
-        reply=committed.reply,
-        metadata=ReplyMetadata(session_id=committed.session_id, timestamp=committed.occurred_at),
-        turn_id=committed.turn_id,
-        sequence=committed.sequence,
-    )
-    return reply.model_dump_json().encode()
+def _error(problem: bytes) -> bytes:
+    return format_sse_event(event="error", data_str=problem.decode())
 
 
-class _Stream:
-    """A turn's events on their way to a client; the last one is followed by ``None``."""
-
-    def __init__(self) -> None:
-        self.events: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-    def send(self, event: str, data: bytes) -> None:
-        self.events.put_nowait(format_sse_event(event=event, data_str=data.decode()))
-
-    def token(self, text: str) -> None:
-        self.send("token", orjson.dumps({"text": text}))
-
-    def restart(self) -> None:
-        self.send("restart", b"{}")
+def _json(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
 
 
-async def _events(turns: Turns, turn: Turn) -> AsyncIterator[bytes]:
-    stream = _Stream()
-
-    async def take() -> None:
-        try:
-            stream.send("message", _reply(turn, await turns.take(turn, stream)))
-        except Problem as problem:
-            stream.send("error", bytes(problem.response().body))
-        finally:
-            stream.events.put_nowait(None)
-
-    # A task of its own: a client that hangs up must not cut a turn between its commit and its end.
-    task = asyncio.create_task(take())
-    while (event := await stream.events.get()) is not None:
-        yield event
-    await task
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text else 0.0
+    except ValueError:
+        return 0.0

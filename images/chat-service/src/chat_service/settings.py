@@ -16,6 +16,9 @@ class Settings(ModelSettings):
     cors_origins: tuple[str, ...] = ("http://localhost:3000",)
     pod_name: str = Field(default_factory=socket.gethostname)
     """What the actors call their host."""
+    pod_ip: str = "127.0.0.1"
+    """Where other pods reach this one."""
+    state_store: str = "statestore"
 
     memory_app_id: str = "agent-memory-service"
     memory_timeout_seconds: Seconds = 2.0
@@ -28,8 +31,18 @@ class Settings(ModelSettings):
     """How long a turn whose pod died holds up the next one."""
     turn_wait_seconds: Annotated[float, Field(ge=0, le=300)] = 30.0
     """How long a message waits for the user's turns before it; then 503."""
-    turn_when_busy: Literal["wait", "reject"] = "wait"
-    """``reject``: a second message of a user gets 409 at once."""
+    turn_when_busy: Literal["wait", "reject", "interrupt"] = "wait"
+    """``reject``: a second message of a user gets 409 at once. ``interrupt``: it ends the turn that is open."""
+    turn_queue_limit: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Messages of one user that may wait; then 429."""
+    turn_open_limit: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Turns that may be open or wait in this process; then 503."""
+    turn_resume_seconds: Annotated[float, Field(ge=0, le=300)] = 5.0
+    """How long a streamed turn with an Idempotency-Key goes on after its client broke off, so that it may resume."""
+    turn_key_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
+    """How long a retry under an Idempotency-Key gets its reply; later the key is refused."""
+    model_context_tokens: Annotated[int, Field(ge=1000, le=10_000_000)] = 32_000
+    """What the model takes of a conversation, estimated; the oldest exchanges are left out above it."""
 
     actor_idle_timeout_seconds: Seconds = 3600.0
     actor_scan_interval_seconds: Seconds = 30.0

@@ -1,6 +1,6 @@
 """The turn: begin, run the agent, complete. One message of one user, answered and committed exactly once or not at all.
 
-1. ``BeginTurn`` at the user's actor: *granted*, *replayed* (committed before: here is the reply) or *busy* (ask again).
+1. ``BeginTurn`` at the user's session: *granted*, *replayed* (committed before: here is the reply) or *busy* (wait).
    What is known of the user is fetched at the same time.
 2. The agent runs here, outside the actor, while the lease is renewed.
 3. ``CompleteTurn`` commits. A completion that another turn has overtaken is *stale*, and the turn starts again.
@@ -14,17 +14,20 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol
+from typing import Final, Literal, NoReturn, Protocol
 from uuid import uuid4
 
-from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
-from daca_common.logs import annotate
+from daca_common.backoff import Backoff
+from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.problems import FieldError, Problem
 
+from chat_service import protocol
 from chat_service.agent import ChatAgent, Context
 from chat_service.memory import MemoryClient
-from chat_service.settings import Settings
-from chat_service.store import ACTOR_TYPE
+from chat_service.protocol import BeginTurn, CompleteTurn, TurnRef, fingerprint
+from chat_service.session import Session
+from chat_service.sessions import ABANDON, BEGIN, COMPLETE, RENEW, Sessions
+from chat_service.store import ActiveElsewhere
 
 ATTEMPTS: Final = 3
 """A stale turn starts again twice; then 409."""
@@ -32,20 +35,23 @@ ATTEMPTS: Final = 3
 COMPLETE_SECONDS: Final = 15.0
 """How long a completion whose outcome is unknown is tried again."""
 
-CALL_SECONDS: Final = 10.0
-"""One call of an actor. Placement can hold a call for longer; asking again costs less than waiting for that."""
+WhenBusy = Literal["wait", "reject", "interrupt"]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message. ``turn_id`` is the client's idempotency key, else a new id."""
+    """One message. ``turn_id`` is the client's idempotency key (``keyed``), else a new id."""
 
     user_id: str
     turn_id: str
+    keyed: bool
     session_id: str
+    names_session: bool
+    """Whether the client chose the session."""
     text: str
-    fingerprint: str
-    """Differs when the same key is used for another message."""
+    arrived_at: float
+    """When it reached the service, in Unix seconds: its place in the line of the user's messages."""
+    when_busy: WhenBusy
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,76 +76,51 @@ class Listener(Protocol):
     def restart(self) -> None:
         """The turn starts again: discard the pieces so far."""
 
+    def running(self) -> None:
+        """It waits no longer: its model is called."""
+
+    def completing(self) -> None:
+        """Its completion is sent: from now on it ends by itself."""
+
 
 class Turns:
     """Takes turns for this process."""
 
-    def __init__(self, dapr: DaprClient, memory: MemoryClient, agent: ChatAgent, settings: Settings) -> None:
-        self._dapr = dapr
+    def __init__(self, sessions: Sessions, memory: MemoryClient, agent: ChatAgent, wait_seconds: float) -> None:
+        """``wait_seconds``: how long a message waits for those before it."""
+        self._sessions = sessions
         self._memory = memory
         self._agent = agent
-        self._settings = settings
-        self._open = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._draining = False
+        self._wait_seconds = wait_seconds
 
-    async def drain(self) -> None:
-        """Refuses new turns, and returns when the open ones are done."""
-        self._draining = True
-        await self._idle.wait()
-
-    async def take(self, turn: Turn, listener: Listener | None = None) -> Committed:
-        """Takes one turn.
+    async def take(self, turn: Turn, listener: Listener, *, stream: bool) -> Committed:
+        """Takes one turn; with ``stream`` the listener hears the reply as it comes. To cancel it before its completion
+        is sent leaves nothing behind.
 
         Raises:
-            Problem: 409 (busy by setting, or overtaken too often), 422 (key used for another message), 502/503/504.
+            Problem: 409 (busy by setting, overtaken too often, cancelled), 422 (key used for another message), 429 (too
+                many wait), 502/503/504.
         """
-        annotate(user=turn.user_id, session=turn.session_id, turn=turn.turn_id)
-        if self._draining:
-            raise Problem(
-                503, "This pod is going; send it again.", kind="/problems/draining", headers={"Connection": "close"}
-            )
-        self._open += 1
-        self._idle.clear()
-        try:
-            return await self._take(turn, listener)
-        finally:
-            self._open -= 1
-            if not self._open:
-                self._idle.set()
-
-    async def clear_history(self, user_id: str) -> None:
-        """Empties a user's history.
-
-        Raises:
-            Problem: 503, the session cannot be reached.
-        """
-        annotate(user=user_id)
-        try:
-            await self._call(user_id, "ClearHistory", {})
-        except (DaprError, DaprUnavailable) as error:
-            raise _unreachable(error) from error
-
-    async def _take(self, turn: Turn, listener: Listener | None) -> Committed:
         memory = asyncio.create_task(self._memory.fetch(turn.user_id))
         try:
             for attempt in range(ATTEMPTS):
                 grant = await self._begin(turn)
-                if grant["status"] == "replayed":
-                    return _committed(turn, grant, replayed=True)
-                if attempt and listener:
+                if isinstance(grant, protocol.Replayed):
+                    return _committed(grant, replayed=True)
+                if attempt:
                     listener.restart()
-                context = Context(
-                    memory=await memory,
-                    window=tuple((item["user_text"], item["reply_text"]) for item in grant["window"]),
-                    running_summary=grant["running_summary"],
-                )
                 async with self._leased(turn, grant):
-                    reply = await self._agent.reply(turn.text, context, listener.token if listener else None)
-                answer = await self._complete(turn, grant, reply)
-                if answer["status"] != "stale":
-                    return _committed(turn, answer, replayed=answer["status"] == "replayed")
+                    listener.running()
+                    context = Context(
+                        memory=await memory,
+                        window=tuple((item.user_text, item.reply_text) for item in grant.window),
+                        running_summary=grant.running_summary,
+                    )
+                    reply = await self._agent.reply(turn.text, context, listener.token if stream else None)
+                    listener.completing()
+                    answer = await self._complete(turn, grant, reply)
+                if isinstance(answer, (protocol.Committed, protocol.Replayed)):
+                    return _committed(answer, replayed=isinstance(answer, protocol.Replayed))
         finally:
             memory.cancel()
         raise Problem(
@@ -148,122 +129,168 @@ class Turns:
             kind="/problems/overtaken",
         )
 
-    async def _begin(self, turn: Turn) -> dict[str, Any]:
-        """Waits for this turn's place: the answer *granted* or *replayed*. Writes nothing, so it may be repeated."""
-        arguments = {"turn_id": turn.turn_id, "fingerprint": turn.fingerprint, "claim": uuid4().hex}
-        deadline = time.monotonic() + self._settings.turn_wait_seconds
-        failures = 0
-        waited = 0
+    async def _begin(self, turn: Turn) -> protocol.Granted | protocol.Replayed:
+        """Waits for this turn's place in the line. Writes nothing, so it may be repeated."""
+        deadline = time.monotonic() + self._wait_seconds
+        arguments = BeginTurn(
+            turn_id=turn.turn_id,
+            fingerprint=fingerprint(turn.text),
+            session_id=turn.session_id if turn.names_session else None,
+            claim=uuid4().hex,
+            keyed=turn.keyed,
+            waits=turn.when_busy != "reject",
+            arrived_at=turn.arrived_at,
+            gives_up_at=time.time() + self._wait_seconds,
+        )
+        try:
+            return await self._next(turn, arguments, deadline)
+        except BaseException:
+            await self._abandon(turn.user_id, TurnRef(turn_id=turn.turn_id, claim=arguments.claim))
+            raise
+
+    async def _next(self, turn: Turn, arguments: BeginTurn, deadline: float) -> protocol.Granted | protocol.Replayed:
+        backoff = Backoff(0.05, 1.0)
         while True:
+            session = self._sessions.here(turn.user_id)
             try:
-                answer = await self._call(turn.user_id, "BeginTurn", arguments)
+                answer = await self._ask(turn.user_id, session, arguments)
             except (DaprError, DaprUnavailable) as error:
                 if time.monotonic() >= deadline:
-                    raise _unreachable(error) from error
-                failures += 1
-                await asyncio.sleep(min(1.0, 0.05 * 2**failures))
+                    raise unreachable(error) from error
+                await asyncio.sleep(backoff.next())
                 continue
-            if answer["status"] in {"granted", "replayed"}:
+            if isinstance(answer, (protocol.Granted, protocol.Replayed)):
                 return answer
-            if answer["status"] != "busy":
-                _refuse(answer)
-            detail = f"Another message of this user is being answered; place in the queue: {answer['place']}."
-            if self._settings.turn_when_busy == "reject":
+            if not isinstance(answer, protocol.Busy):
+                refuse(answer)
+            detail = f"Another message of this user is being answered; place in the line: {answer.place}."
+            if turn.when_busy == "reject":
                 raise Problem(409, detail, kind="/problems/busy")
             if time.monotonic() >= deadline:
                 raise Problem(503, detail, kind="/problems/busy", headers={"Retry-After": "1"})
-            waited += 1
-            # First in line asks often at the start, for turns that take milliseconds, then ever less.
-            await asyncio.sleep(min(0.25, answer["retry_after_ms"] / 1000 * 1.3**waited))
+            if session is None:
+                await asyncio.sleep(answer.retry_after_seconds)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(session.moved_up(turn.turn_id), deadline - time.monotonic())
+            if not session.active:  # its line is elsewhere now, and whoever waited here comes in order
+                arguments = arguments.model_copy(update={"requeued": True})
+
+    async def _ask(self, user_id: str, session: Session | None, arguments: BeginTurn) -> protocol.BeginAnswer:
+        if session is not None:
+            with contextlib.suppress(ActiveElsewhere):
+                return await session.begin(arguments, stays=True)
+        return await self._sessions.call(user_id, BEGIN, arguments)
 
     @contextlib.asynccontextmanager
-    async def _leased(self, turn: Turn, grant: dict[str, Any]) -> AsyncIterator[None]:
+    async def _leased(self, turn: Turn, grant: protocol.Granted) -> AsyncIterator[None]:
         """Renews the lease while the body runs, and gives it up where the body fails."""
-        lease = {"turn_id": turn.turn_id, "lease_token": grant["lease_token"]}
-        renewing = asyncio.create_task(self._renew(turn.user_id, lease, grant["lease_seconds"]))
+        lease = TurnRef(turn_id=turn.turn_id, lease_token=grant.lease_token)
+        renewing = asyncio.create_task(self._renew(turn.user_id, lease, grant.lease_seconds))
         try:
             yield
         except BaseException:
-            with contextlib.suppress(DaprError, DaprUnavailable):  # it expires by itself
-                await self._call(turn.user_id, "AbandonTurn", lease)
+            await self._abandon(turn.user_id, lease)
             raise
         finally:
             renewing.cancel()
 
-    async def _renew(self, user_id: str, lease: dict[str, str], lease_seconds: float) -> None:
+    async def _renew(self, user_id: str, lease: TurnRef, lease_seconds: float) -> None:
         while True:
             await asyncio.sleep(lease_seconds / 3)
             with contextlib.suppress(DaprError, DaprUnavailable):  # the lease only saves work
-                await self._call(user_id, "RenewTurn", lease)
+                await self._sessions.call(user_id, RENEW, lease)
 
-    async def _complete(self, turn: Turn, grant: dict[str, Any], reply: str) -> dict[str, Any]:
+    async def _abandon(self, user_id: str, lease: TurnRef) -> None:
+        """Leaves the line, or gives back the lease. It lets the next one in sooner; both end by themselves too."""
+        with contextlib.suppress(DaprError, DaprUnavailable):
+            await self._sessions.call(user_id, ABANDON, lease)
+
+    async def _complete(self, turn: Turn, grant: protocol.Granted, reply: str) -> protocol.CompleteAnswer:
         """Commits: the answer *committed*, *replayed* or *stale*. Repeated while unknown: the turn id makes it safe."""
-        arguments = {
-            "turn_id": turn.turn_id,
-            "lease_token": grant["lease_token"],
-            "turn_no": grant["turn_no"],
-            "session_id": turn.session_id,
-            "user_text": turn.text,
-            "reply_text": reply,
-            "fingerprint": turn.fingerprint,
-        }
+        arguments = CompleteTurn(
+            turn_id=turn.turn_id,
+            lease_token=grant.lease_token,
+            turn_no=grant.turn_no,
+            session_id=turn.session_id,
+            user_text=turn.text,
+            reply_text=reply,
+        )
         deadline = time.monotonic() + COMPLETE_SECONDS
-        failures = 0
+        backoff = Backoff(0.05, 1.0)
+        unknown = False
         while True:
             try:
-                answer = await self._call(turn.user_id, "CompleteTurn", arguments)
+                answer = await self._sessions.call(turn.user_id, COMPLETE, arguments)
             except (DaprError, DaprUnavailable) as error:
+                if isinstance(error, DaprError) and error.store_full and not unknown:
+                    raise store_full() from error
+                unknown = True
                 if time.monotonic() >= deadline:
                     detail = (
                         "Whether the turn was committed is unknown. Send the same message with the header "
                         f"'Idempotency-Key: {turn.turn_id}' to learn its outcome."
                     )
                     raise Problem(504, detail, kind="/problems/outcome-unknown") from error
-                failures += 1
-                await asyncio.sleep(min(1.0, 0.05 * 2**failures))
+                await asyncio.sleep(backoff.next())
                 continue
-            if answer["status"] in {"committed", "replayed", "stale"}:
+            if isinstance(answer, (protocol.Committed, protocol.Replayed, protocol.Stale)):
                 return answer
-            _refuse(answer)
-
-    async def _call(self, user_id: str, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._dapr.invoke_actor(
-            ACTOR_TYPE, user_id, method, arguments, timeout_seconds=CALL_SECONDS
-        )
-        return answer
+            refuse(answer)
 
 
-def _committed(turn: Turn, answer: dict[str, Any], *, replayed: bool) -> Committed:
-    if answer["reply_text"] is None:
-        detail = (
-            "This message was answered before, and its reply is no longer kept here. "
-            f"The transcript has it: GET /conversations/{answer['session_id']} of agent-memory-service."
-        )
-        raise Problem(409, detail, kind="/problems/reply-no-longer-kept")
+def _committed(answer: protocol.Committed | protocol.Replayed, *, replayed: bool) -> Committed:
     return Committed(
-        turn_id=turn.turn_id,
-        session_id=answer["session_id"],
-        sequence=answer["sequence"],
-        reply=answer["reply_text"],
-        occurred_at=answer["occurred_at"],
+        turn_id=answer.turn_id,
+        session_id=answer.session_id,
+        sequence=answer.sequence,
+        reply=answer.reply_text,
+        occurred_at=answer.occurred_at,
         replayed=replayed,
     )
 
 
-def _refuse(answer: dict[str, Any]) -> NoReturn:
+def refuse(answer: protocol.Answer) -> NoReturn:
     """Turns an answer that grants nothing into the problem it is."""
-    match answer["status"]:
-        case "mismatch":
+    match answer:
+        case protocol.Mismatch():
             detail = "This key was used for another message. Use a new one for each message."
             errors: list[FieldError] = [{"field": "Idempotency-Key", "detail": detail}]
             raise Problem(422, detail, kind="/problems/key-reused", errors=errors)
-        case "full":
+        case protocol.Expired():
+            # Not a 4xx: that would say that nothing was committed, and clients would send it under a new key.
+            detail = (
+                "A turn was committed under this key so long ago that its reply is no longer kept. The transcript has "
+                f"it: GET /conversations/{answer.session_id} of agent-memory-service. Use a new key for a new message."
+            )
+            raise Problem(504, detail, kind="/problems/key-expired")
+        case protocol.Full():
             detail = "The user's events cannot be delivered at the moment, and no more can be kept. Nothing was stored."
             raise Problem(503, detail, kind="/problems/backlog", headers={"Retry-After": "5"})
-        case status:
-            raise Problem(500, f"The session refused the turn: {status} {answer.get('errors', '')}")
+        case protocol.Crowded():
+            detail = "Too many messages of this user wait already. Nothing was stored; send it again later."
+            raise Problem(429, detail, kind="/problems/too-many-waiting", headers={"Retry-After": "1"})
+        case protocol.GaveUp():
+            detail = "The messages before this one took too long. Nothing was stored; send it again."
+            raise Problem(503, detail, kind="/problems/busy", headers={"Retry-After": "1"})
+        case protocol.Cancelled():
+            raise cancelled("The turn was cancelled.")
+        case _:
+            raise Problem(500, f"The session refused the turn: {answer.status}")
 
 
-def _unreachable(error: Exception) -> Problem:
+def cancelled(why: str, kind: str = "/problems/cancelled") -> Problem:
+    """What the client of a cancelled turn is told."""
+    return Problem(409, f"{why} Nothing was stored.", kind=kind)
+
+
+def unreachable(error: Exception) -> Problem:
+    """The session can't be asked."""
     detail = f"The user's session cannot be reached ({type(error).__name__}). Nothing was stored; send it again."
     return Problem(503, detail, kind="/problems/session-unreachable", headers={"Retry-After": "1"})
+
+
+def store_full() -> Problem:
+    """Redis has no memory for another write."""
+    detail = "The state store is full: it answers reads and takes no writes. Nothing was stored."
+    return Problem(503, detail, kind="/problems/store-full", headers={"Retry-After": "30"})

@@ -47,6 +47,11 @@ class DaprError(Exception):
         """Whether Redis has no memory for another write; it still answers reads."""
         return "OOM command not allowed" in self.message
 
+    @property
+    def mismatch(self) -> bool:
+        """Whether an actor's state was refused for its ETag: Dapr makes a plain 500 of it, in Redis' words."""
+        return "failed to set key" in self.message
+
 
 class DaprUnavailable(Exception):
     """No answer: refused, broken off or timed out. Whether the call took effect is unknown."""
@@ -60,8 +65,15 @@ class Answer(NamedTuple):
     etag: str | None
 
     def json(self) -> Any:
-        """The body as JSON; ``None`` for an empty one (204, or a state that does not exist)."""
-        return orjson.loads(self.body) if self.body else None
+        """The body as JSON; ``None`` for an empty one (204, or a state that does not exist).
+
+        Raises:
+            DaprError: it is not JSON, so it is not from whom it should be.
+        """
+        try:
+            return orjson.loads(self.body) if self.body else None
+        except orjson.JSONDecodeError as error:
+            raise DaprError(self.status, "NOT_JSON", "the answer is not JSON") from error
 
 
 class DaprClient:
@@ -147,6 +159,13 @@ class DaprClient:
         body = orjson.dumps([{"operation": "upsert", "request": request}])
         await self.request("PUT", f"/v1.0/actors/{actor_type}/{_quoted(actor_id)}/state", body)
 
+    async def replace_actor_state(self, actor_type: str, actor_id: str, key: str, value: object) -> None:
+        """Removes a key and makes it anew in one transaction, whatever its ETag was; that is then "1"."""
+        upsert = {"key": key, "value": value, "etag": CREATE}
+        operations = [{"operation": "delete", "request": {"key": key}}, {"operation": "upsert", "request": upsert}]
+        path = f"/v1.0/actors/{actor_type}/{_quoted(actor_id)}/state"
+        await self.request("PUT", path, orjson.dumps(operations))
+
     async def get_state(self, store: str, key: str) -> tuple[Any, str | None]:
         """Value and ETag of a key; ``(None, None)`` where there is none."""
         answer = await self.request("GET", f"/v1.0/state/{store}/{_quoted(key)}?consistency=strong")
@@ -187,10 +206,12 @@ class DaprClient:
             raise
         return True
 
-    async def publish(self, pubsub: str, topic: str, cloud_event: Mapping[str, object]) -> None:
+    async def publish(
+        self, pubsub: str, topic: str, cloud_event: Mapping[str, object], *, timeout_seconds: float | None = None
+    ) -> None:
         """Publishes an event that is already a CloudEvent, so that its ``id`` stays the same when it is sent again."""
-        path = f"/v1.0/publish/{pubsub}/{topic}"
-        await self.request("POST", path, orjson.dumps(cloud_event), content_type=CLOUD_EVENT)
+        path, body = f"/v1.0/publish/{pubsub}/{topic}", orjson.dumps(cloud_event)
+        await self.request("POST", path, body, content_type=CLOUD_EVENT, timeout_seconds=timeout_seconds)
 
     async def get_secret(self, store: str, name: str) -> dict[str, str]:
         """The keys and values of a secret; empty where the store has none of that name."""

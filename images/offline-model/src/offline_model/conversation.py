@@ -4,9 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-HISTORY: Final = "Conversation history:\n"
 BRIEF: Final = "Earlier conversation in brief: "
-NO_HISTORY: Final = "No prior conversation."
 
 _STYLE: Final = re.compile(r"Respond in an? (.{1,200}?) way\.")
 _NAME: Final = re.compile(r"The user's name is (.{1,200}?)\. User summary: (.*)", re.DOTALL)
@@ -47,8 +45,7 @@ class Conversation:
             elif role == "tool":
                 tool_result = content
         told = "\n".join(instructions)
-        header, _, history = told.partition(HISTORY)
-        header, _, running_summary = header.partition(BRIEF)
+        header, _, running_summary = told.partition(BRIEF)
         style = _STYLE.search(header)
         name = _NAME.search(header)
         return cls(
@@ -57,7 +54,7 @@ class Conversation:
             style=style[1] if style else "",
             user_summary=name[2].strip() if name else "",
             running_summary=running_summary.strip(),
-            earlier=(*messages_of_user(history), *said[:-1]),
+            earlier=tuple(said[:-1]),
             text=said[-1] if said else "",
             tool_result=tool_result,
         )
