@@ -13,7 +13,7 @@ from typing import Final, Literal
 from uuid import uuid4
 
 import orjson
-from daca_common.problems import FieldError, Problem
+from daca_common.problems import UNEXPECTED, FieldError, Problem
 from fastapi.sse import format_sse_event
 
 from chat_service.turn import Committed, Turn, Turns, cancelled
@@ -146,7 +146,7 @@ class OpenTurn:
             problem = found
         except Exception:  # noqa: BLE001 - a stream ends in `message` or `error`, whatever was raised
             _log.exception("a turn failed")
-            problem = Problem(500, "An unexpected error; the service's log has it under this request's trace id.")
+            problem = Problem(500, UNEXPECTED)
         else:
             if committed.replayed:
                 self._tell("replay", b"{}")

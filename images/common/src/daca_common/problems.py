@@ -1,5 +1,6 @@
 """Errors as problem+json (RFC 9457), each naming the field at fault and the mend."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, TypedDict
@@ -10,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -78,8 +81,37 @@ class Problem(Exception):
         return Response(orjson.dumps(body), self.status, self.headers, MEDIA_TYPE)
 
 
+UNEXPECTED: Final = "An unexpected error; the service's log has it under this request's trace id."
+
+
+class _Unexpected:
+    """Answers 500 for what nobody expected. Starlette's own handler is outside all middleware, CORS' too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            _log.exception("unexpected error")
+            await Problem(500, UNEXPECTED).response()(scope, receive, send)
+
+
 def install(app: FastAPI) -> None:
-    """Makes every error of ``app`` a problem+json answer: ours, validation's, the router's and what nobody expected."""
+    """Makes every error of ``app`` a problem+json answer: ours, validation's, the router's and what nobody expected.
+
+    Middleware that is added later is around all of it.
+    """
 
     async def on_problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101 - registered for Problem only
@@ -98,13 +130,10 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101
         return Problem(error.status_code, str(error.detail), headers=error.headers).response()
 
-    async def on_unexpected(_: Request, __: Exception) -> Response:
-        return Problem(500, "An unexpected error; the service's log has it under this request's trace id.").response()
-
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_unexpected)
+    app.add_middleware(_Unexpected)
 
 
 def _field(location: Sequence[int | str]) -> str:
