@@ -1,10 +1,10 @@
 """What a user sees: conversations, their order, their transcript."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
+from support.sse import events
 
 from cluster import rest
 from cluster.client import CHAT
@@ -125,9 +125,8 @@ def test_a_streamed_turn_ends_with_the_committed_reply(cluster, user_id):
     headers = {"Accept": "text/event-stream", "Idempotency-Key": "key-1"}
     answer = rest.call("POST", f"{cluster.reach.url(CHAT)}/chat/", body, headers=headers)
     assert answer.status == 200
-    *tokens, (kind, last) = [event.split("\n") for event in answer.text.strip().split("\n\n")]
-    assert {token[0] for token in tokens} == {"event: token"}
-    assert kind == "event: message"
-    message = json.loads(last.removeprefix("data: "))
-    assert "".join(json.loads(token[1].removeprefix("data: "))["text"] for token in tokens) == message["reply"]
-    assert cluster.chat(body, key="key-1").json() == message
+    *tokens, last = events(answer.text.split("\n"))
+    assert {token.kind for token in tokens} == {"token"}
+    assert last.kind == "message"
+    assert "".join(token.data["text"] for token in tokens) == last.data["reply"]
+    assert cluster.chat(body, key="key-1").json() == last.data
