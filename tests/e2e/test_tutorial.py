@@ -30,8 +30,8 @@ NOT_RUN = {
 }
 LOOKS = re.compile(r"(curl -sS \$\w+/|actor GetConversationHistory)[^\n]*\n")
 """A block that changes nothing. What it shows may come a moment later, so it may be looked at again."""
-LATEST_SECONDS = 90
-"""An event that a pod took before it was killed is given to another after half a minute."""
+LATEST_SECONDS = 120
+"""An event that a pod took before it was killed is given to another after a minute."""
 
 VOLATILE = {
     r"[ ─]+": " ",

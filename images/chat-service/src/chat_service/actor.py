@@ -102,6 +102,8 @@ class UserSessionActor(Actor, UserSessionActorInterface):
     async def _on_activate(self) -> None:
         self._session = await self._host.activate(self._user_id)
         self._session.arm_summary = self._arm
+        if await self._session.summary_due():
+            self._arm()
 
     async def _on_deactivate(self) -> None:
         self._host.deactivate(self._user_id)

@@ -241,9 +241,11 @@ class ChatRoutes:
             if answer.stream is None:
                 yield _error(answer.body)
                 return
-            ended = False
+            ended, before = False, b""
             async for chunk in answer.chunks():
-                ended = ended or b"event: message\n" in chunk or b"event: error\n" in chunk
+                seen = before + chunk  # a piece may end anywhere
+                ended = ended or b"event: message\n" in seen or b"event: error\n" in seen
+                before = chunk[-16:]
                 yield chunk
             if ended:
                 return

@@ -284,6 +284,10 @@ class Session:
             await self._write(judge)
         return self._answer(protocol.Done)
 
+    async def summary_due(self) -> bool:
+        """Whether so much has left the window that the running summary is to be made."""
+        return len((await self.document()).overflow) >= SUMMARY_BATCH
+
     async def publish_events(self, _: NoArguments = NOTHING) -> protocol.Done:
         """Sees to it that what is unpublished gets published: once this returns, this process's journal knows of it."""
         if await self.unsent():
