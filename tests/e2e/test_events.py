@@ -8,8 +8,6 @@ from cluster.client import CHAT
 
 pytestmark = pytest.mark.e2e
 
-DEAD_LETTERS = "conversations-dead-letter"
-
 
 def publish(cluster, event):
     with cluster.sidecar(cluster.pods("chat-service")[0]) as sidecar:
@@ -27,12 +25,26 @@ def test_repeated_and_late_events_make_one_transcript_in_order(cluster, user_id)
 
 
 def test_a_malformed_event_goes_to_the_dead_letters_and_holds_nobody_up(cluster, user_id):
-    before = int(cluster.redis("XLEN", DEAD_LETTERS))
     publish(cluster, conversation_updated(1, user_id, f"session-{user_id}", turn_id="no id"))
     publish(cluster, conversation_updated(2, user_id, f"session-{user_id}"))
     assert [entry["content"] for entry in cluster.said(f"session-{user_id}", 2)] == ["message 2", "reply 2"]
-    cluster.wait_for(lambda: int(cluster.redis("XLEN", DEAD_LETTERS)) == before + 1)
-    assert user_id in cluster.redis("XREVRANGE", DEAD_LETTERS, "+", "-", "COUNT", "1")
+
+    def filed():
+        listed = cluster.memory("GET", "dead-letters?limit=1000").json()["dead_letters"]
+        return [letter for letter in listed if letter["user_id"] == user_id]
+
+    (letter,) = cluster.wait_for(filed)
+    assert "turn_id" in letter["reason"]
+    replayed = cluster.memory("POST", f"dead-letters/{letter['id']}/replay")
+    assert (replayed.status, replayed.json()["type"]) == (422, "/problems/malformed-event")
+    assert cluster.memory("DELETE", f"dead-letters/{letter['id']}").status == 200
+    assert filed() == []
+
+
+def test_what_was_read_is_trimmed_from_the_streams(cluster, user_id):
+    publish(cluster, conversation_updated(1, user_id, f"session-{user_id}"))
+    cluster.said(f"session-{user_id}", 2)
+    cluster.wait_for(lambda: int(cluster.redis("XLEN", "conversations")) == 0, 60)
 
 
 def test_only_the_sidecar_may_deliver_events_and_call_actors(cluster, user_id):

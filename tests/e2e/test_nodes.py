@@ -168,7 +168,7 @@ def chatting(cluster, *doors):
     for user_id, future in heard.items():
         said = future.result()
         assert len(said) >= 2
-        history = cluster.wait_for(lambda user_id=user_id, said=said: transcript(cluster, user_id, len(said)), 60)
+        history = cluster.wait_for(lambda user_id=user_id, said=said: transcript(cluster, user_id, len(said)), 120)
         assert [(entry["role"], entry["content"]) for entry in history] == said
 
 

@@ -85,6 +85,7 @@ class Receipt:
     sequence: int
     session_id: str
     fingerprint: str
+    turn_no: int = 0
     occurred_at: str = ""
     reply_text: str | None = None
 

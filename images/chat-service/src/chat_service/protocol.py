@@ -86,6 +86,8 @@ class CompleteTurn(Arguments):
     session_id: Id
     user_text: Text
     reply_text: Text
+    fingerprint: str = ""
+    """Empty: that of the text."""
 
 
 class AddMessage(Arguments):
@@ -120,6 +122,7 @@ class CommittedTurn(Host):
     """A turn that is in the history for good."""
 
     turn_id: str
+    turn_no: int
     sequence: int
     session_id: str
     occurred_at: str
@@ -144,6 +147,7 @@ class Granted(Host):
     """The turn may run; its lease has to be renewed before ``lease_seconds`` are over."""
 
     turn_no: int
+    sequence: int
     window: tuple[Spoken, ...]
     running_summary: str
     lease_token: str
@@ -262,8 +266,16 @@ class NotCommitted(Host):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared(Host):
+    """The history is empty."""
+
+    turn_no: int
+    status: Literal["cleared"] = "cleared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done(Host):
-    """``ClearHistory``, ``SetSummary``, ``PublishEvents``, ``Locate``: it is as was asked."""
+    """``SetSummary``, ``PublishEvents``, ``Locate``: it is as was asked."""
 
     status: Literal["done"] = "done"
 
@@ -289,7 +301,7 @@ BeginAnswer = Granted | Busy | Crowded | GaveUp | Replayed | Expired | Mismatch 
 CompleteAnswer = Committed | Replayed | Expired | Mismatch | Full | Stale | Cancelled
 AddAnswer = Committed | Replayed | Expired | Mismatch | Full
 TurnAnswer = Open | Replayed | Expired | NotCommitted | Cancelled
-Answer = BeginAnswer | CompleteAnswer | TurnAnswer | Renewed | Lost | Abandoned | Done | Erased | Invalid
+Answer = BeginAnswer | CompleteAnswer | TurnAnswer | Renewed | Lost | Abandoned | Cleared | Done | Erased | Invalid
 
 _answers: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="status")])
 

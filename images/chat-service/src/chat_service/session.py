@@ -162,7 +162,7 @@ class Session:
         Safety rests on ``turn_no`` and the store's ETag. An expired lease is no reason to refuse a turn that nobody
         has overtaken.
         """
-        asked = fingerprint(arguments.user_text)
+        asked = arguments.fingerprint or fingerprint(arguments.user_text)
 
         def judge(document: Document) -> Document | protocol.CompleteAnswer:
             if (known := document.find(arguments.turn_id)) is not None:
@@ -219,11 +219,11 @@ class Session:
         """The window, oldest first."""
         return [_spoken(exchange) for exchange in (await self.document()).window]
 
-    async def clear(self, _: NoArguments = NOTHING) -> protocol.Done:
+    async def clear(self, _: NoArguments = NOTHING) -> protocol.Cleared:
         """Empties the history. What was said stays in the transcript, and an open turn finds itself stale."""
         async with self._lock:
-            await self._write(Document.clear)
-        return self._answer(protocol.Done)
+            cleared = await self._write(Document.clear)
+        return self._answer(protocol.Cleared, turn_no=cleared.turn_no)
 
     async def erase(self, _: NoArguments = NOTHING) -> protocol.Erased:
         """Removes everything that was said, and all receipts. Repeated after a failure it goes on."""
@@ -346,6 +346,7 @@ class Session:
         return self._answer(
             protocol.Granted,
             turn_no=document.turn_no + 1,
+            sequence=document.sequence + 1,
             window=tuple(_spoken(exchange) for exchange in document.window),
             running_summary=document.running_summary,
             lease_token=place.token,
@@ -556,6 +557,7 @@ def _spoken(exchange: Exchange) -> protocol.Spoken:
 def _committed(known: Exchange | Receipt) -> dict[str, Any]:
     return {
         "turn_id": known.turn_id,
+        "turn_no": known.turn_no,
         "sequence": known.sequence,
         "session_id": known.session_id,
         "occurred_at": known.occurred_at,

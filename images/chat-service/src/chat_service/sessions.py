@@ -58,8 +58,8 @@ ADD: Final[Method[protocol.AddMessage, protocol.AddAnswer]] = Method(
 HISTORY: Final[Method[protocol.NoArguments, list[protocol.Spoken]]] = Method(
     "GetConversationHistory", protocol.NoArguments, TypeAdapter(list[protocol.Spoken]), Session.history
 )
-CLEAR: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
-    "ClearHistory", protocol.NoArguments, TypeAdapter(protocol.Done), Session.clear
+CLEAR: Final[Method[protocol.NoArguments, protocol.Cleared]] = Method(
+    "ClearHistory", protocol.NoArguments, TypeAdapter(protocol.Cleared), Session.clear
 )
 ERASE: Final[Method[protocol.NoArguments, protocol.Erased]] = Method(
     "Erase", protocol.NoArguments, TypeAdapter(protocol.Erased), Session.erase

@@ -135,6 +135,7 @@ class ReceiptStore:
         for turn in turns:
             keys = _keys(user_id, turn.turn_id)
             lasting[keys.receipt] = {
+                "turn_no": turn.turn_no,
                 "sequence": turn.sequence,
                 "session_id": turn.session_id,
                 "fingerprint": turn.fingerprint,
@@ -162,6 +163,7 @@ class ReceiptStore:
             sequence=receipt["sequence"],
             session_id=receipt["session_id"],
             fingerprint=receipt["fingerprint"],
+            turn_no=receipt["turn_no"],
             occurred_at=receipt["occurred_at"],
             reply_text=reply["reply_text"] if reply else None,
         )
