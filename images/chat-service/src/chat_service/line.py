@@ -52,7 +52,7 @@ class Line:
     def ask(
         self, turn_id: str, claim: str, *, arrived_at: float, waits: bool, requeued: bool, stays: bool, now: float
     ) -> Lease | int | Literal["crowded"]:
-        """The lease, or the turn's place in the line (from 1), or that there is no place left.
+        """The lease, or how many turns are before this one (at least 1), or that there is no place left.
 
         One that does not wait (``waits``) takes no place; one that is woken here (``stays``) keeps it without asking.
         """
@@ -64,15 +64,15 @@ class Line:
         if (known := self._waiting.get(turn_id)) is not None:
             known.asked_at = now
         elif not waits and (lease is not None or self._waiting):
-            return len(self._waiting) + 1
+            return len(self._waiting) + (lease is not None)
         elif len(self._waiting) >= self._limit:
             return "crowded"
         else:
             self._waiting[turn_id] = _Waiting(arrived_at, now, stays)
         gathering = requeued and now < self._activated_at + GATHER_SECONDS
-        ahead = self.order().index(turn_id)
-        if lease is not None or ahead or gathering:
-            return ahead + 1
+        place = self.order().index(turn_id) + (lease is not None)
+        if place or gathering:
+            return max(1, place)
         del self._waiting[turn_id]
         self._lease = Lease(turn_id, claim, secrets.token_hex(8), now + self._lease_seconds)
         return self._lease
@@ -104,11 +104,11 @@ class Line:
             self._lease = None
 
     def place(self, turn_id: str, now: float) -> int | None:
-        """0 for the turn that has the lease, from 1 for one that waits, ``None`` for any other."""
+        """How many turns are before one that waits or has the lease (0); ``None`` for any other."""
         lease = self._held(now)
         if lease is not None and lease.turn_id == turn_id:
             return 0
-        return self.order().index(turn_id) + 1 if turn_id in self._waiting else None
+        return self.order().index(turn_id) + (lease is not None) if turn_id in self._waiting else None
 
     def order(self) -> list[str]:
         """Who waits, first come first."""
