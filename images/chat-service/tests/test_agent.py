@@ -28,10 +28,14 @@ class Model:
         self.messages: list[dict[str, Any]] = [{"role": "assistant", "content": "Hello!"}]
         self.delay = 0.0
         self.port = 0
+        self.odd: tuple[str, bytes] | None = None
+        """Content type and body of an answer as no server should give it."""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.requests.append(await request.json())
         await asyncio.sleep(self.delay)
+        if self.odd is not None:
+            return web.Response(body=self.odd[1], content_type=self.odd[0])
         if self.status != 200:
             return web.json_response({"error": {"message": "no", "type": "server_error"}}, status=self.status)
         message = self.messages[min(len(self.requests), len(self.messages)) - 1]
@@ -62,39 +66,70 @@ async def model() -> AsyncIterator[Model]:
     await runner.cleanup()
 
 
-async def replied(port: int, text: str = "Hi", *, timeout_seconds: float = 5.0, **settings: Any) -> str:
+async def replied(
+    port: int,
+    text: str = "Hi",
+    *,
+    context: Context = CONTEXT,
+    timeout_seconds: float = 5.0,
+    context_tokens: int = 32_000,
+    **settings: Any,
+) -> str:
     options = ModelSettings(model_base_url=f"http://127.0.0.1:{port}/v1", dapr_http_port=1, **settings)
     async with DaprClient(options.dapr_http_port) as dapr:
         client = ModelClient(options, dapr)
         try:
-            return await ChatAgent(client, options.model, timeout_seconds).reply(text, CONTEXT)
+            return await ChatAgent(client, options.model, timeout_seconds, context_tokens).reply(text, context)
         finally:
             await client.close()
 
 
-def test_the_instructions_carry_name_style_both_summaries_and_the_window():
+def test_the_instructions_carry_name_style_and_both_summaries():
     told = instructions(Context(CONTEXT.memory, CONTEXT.window, "They spoke of novels."))
     assert told == (
         "You are a helpful chatbot. Respond in a casual way. If the user asks for the time, use the get_current_time "
         "tool. The user's name is Junaid. User summary: Junaid likes books.\n"
-        "Earlier conversation in brief: They spoke of novels.\n"
-        "Conversation history:\nUser: Hi there\nAssistant: Hello Junaid!"
+        "Earlier conversation in brief: They spoke of novels."
     )
 
 
-def test_without_a_history_the_instructions_say_so():
-    told = instructions(Context(CONTEXT.memory, (), ""))
-    assert told.endswith("User summary: Junaid likes books.\nConversation history:\nNo prior conversation.")
-
-
-async def test_the_model_is_asked_with_the_instructions_the_message_and_the_tool(model: Model):
+async def test_the_model_is_asked_with_the_instructions_the_window_as_messages_and_the_tool(model: Model):
     assert await replied(model.port, "Hi") == "Hello!"
     (asked,) = model.requests
     assert asked["messages"] == [
         {"role": "system", "content": instructions(CONTEXT)},
+        {"role": "user", "content": "Hi there"},
+        {"role": "assistant", "content": "Hello Junaid!"},
         {"role": "user", "content": "Hi"},
     ]
     assert [tool["function"]["name"] for tool in asked["tools"]] == ["get_current_time"]
+
+
+async def test_each_turn_is_told_its_own_instructions(model: Model):
+    options = ModelSettings(model_base_url=f"http://127.0.0.1:{model.port}/v1", dapr_http_port=1)
+    async with DaprClient(1) as dapr:
+        client = ModelClient(options, dapr)
+        agent = ChatAgent(client, options.model, 5.0, 32_000)
+        for name in ("Aisha", "Bilal"):
+            await agent.reply("Hi", Context(Memory.of_new_user(name), (), ""))
+        await client.close()
+    assert [
+        f"The user's name is {name}." in asked["messages"][0]["content"]
+        for name, asked in zip(("Aisha", "Bilal"), model.requests, strict=True)
+    ] == [True, True]
+
+
+async def test_what_the_model_can_not_take_is_left_out_oldest_first(model: Model):
+    window = (("one", "1"), ("two", "x" * 4000), ("three", "3"))
+    context = Context(CONTEXT.memory, window, "")
+    await replied(model.port, "hi", context=context, context_tokens=1000)
+    assert [message["content"] for message in model.requests[0]["messages"][1:]] == ["three", "3", "hi"]
+
+
+async def test_after_a_reply_that_filled_the_context_the_next_message_is_answered(model: Model):
+    context = Context(CONTEXT.memory, (("tell me all", "x" * 100_000),), "")
+    assert await replied(model.port, "hi", context=context, context_tokens=8000) == "Hello!"
+    assert [message["content"] for message in model.requests[0]["messages"][1:]] == ["hi"]
 
 
 async def test_the_time_comes_from_the_tool(model: Model):
@@ -153,3 +188,49 @@ async def test_a_missing_key_is_a_503_that_names_the_secret(model: Model):
 def test_a_provider_that_serves_what_you_loaded_wants_the_name_of_it():
     with pytest.raises(ValueError, match="MODEL_NAME must be set"):
         ModelSettings(model_provider="vllm")
+
+
+ODD: dict[str, tuple[str, bytes]] = {
+    "HTML with 200": ("text/html", b"<html>SECRET</html>"),
+    "JSON cut in the middle": ("application/json", b'{"id": "c", "choices": [{"mess'),
+    "bytes that are not UTF-8": ("application/json", b'{"id": "\xff\xfe"}'),
+    "no choices": ("application/json", b'{"id": "c", "object": "chat.completion", "created": 1, "model": "m"}'),
+    "choices that are null": ("application/json", b'{"id": "c", "choices": null}'),
+    "a content that is a list": (
+        "application/json",
+        b'{"id":"c","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":[{"a":1}]}}]}',
+    ),
+    "half of a surrogate pair": (
+        "application/json",
+        b'{"id":"c","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"\\ud83d"}}]}',
+    ),
+    "nothing": ("application/json", b""),
+    "a number": ("application/json", b"7"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+async def test_an_odd_answer_is_a_failed_call_whose_kind_is_logged_without_its_text(
+    model: Model, kind: str, caplog: pytest.LogCaptureFixture
+):
+    model.odd = ODD[kind]
+    with pytest.raises(Problem) as failed, caplog.at_level("WARNING"):
+        await replied(model.port, "MY SECRET")
+    assert failed.value.status == 502
+    assert "SECRET" not in " ".join(str(vars(record)) for record in caplog.records)
+
+
+async def test_a_summary_is_made_of_the_present_one_and_what_was_said(model: Model):
+    model.messages = [{"role": "assistant", "content": " They spoke of tea. "}]
+    options = ModelSettings(model_base_url=f"http://127.0.0.1:{model.port}/v1", dapr_http_port=1)
+    async with DaprClient(1) as dapr:
+        client = ModelClient(options, dapr)
+        agent = ChatAgent(client, options.model, 5.0, 32_000)
+        assert await agent.summarize("They met.", (("I like tea", "Good"),)) == "They spoke of tea."
+        model.messages = [{"role": "assistant", "content": ""}]
+        with pytest.raises(Problem):
+            await agent.summarize("They met.", (("I like tea", "Good"),))
+        await client.close()
+    assert "Present summary: They met.\nNew messages:\nUser: I like tea\nAssistant: Good" in str(
+        model.requests[0]["messages"][1]["content"]
+    )

@@ -12,10 +12,12 @@ from aiohttp import web
 from chat_service.main import Service
 from chat_service.settings import Settings
 from daca_common.health import Health
+from daca_common.logs import pseudonym
 from offline_model.main import create_app
 from offline_model.settings import Settings as OfflineSettings
 from support.serving import serving
 from support.sidecar import FakeSidecar, hang_up
+from support.sse import events
 
 JUNAID = {"name": "Junaid", "preferred_style": "casual", "user_summary": "Junaid likes books."}
 
@@ -252,9 +254,8 @@ async def test_a_stream_ends_with_what_the_plain_route_would_have_answered(world
 async def test_a_stream_that_fails_ends_with_the_problem(make):
     world = await make(model_base_url="http://127.0.0.1:1/v1")
     answer = await world.say("Hi there", headers={"Accept": "text/event-stream"})
-    name, data = answer.text.strip().split("\n")
-    assert name == "event: error"
-    assert json.loads(data.removeprefix("data: "))["status"] == 503
+    (last,) = events(answer.text.split("\n"))
+    assert (last.kind, last.data["status"]) == ("error", 503)
     assert world.history() == []
 
 
@@ -346,6 +347,7 @@ async def test_the_actor_tells_the_tutorials_history_and_names_its_host(world: W
 
 async def test_with_an_app_token_only_the_sidecar_may_call_actors(make):
     world = await make(app_api_token="token-1")
+    world.sidecar.backend.active["UserSessionActor", "junaid"] = world.sidecar
     path = "/actors/UserSessionActor/junaid/method/GetConversationHistory"
     for headers in ({}, {"dapr-api-token": "another"}):
         assert problem(await world.client.put(path, json={}, headers=headers))["status"] == 401
@@ -408,13 +410,14 @@ async def test_a_draining_pod_refuses_new_turns_and_tells_its_sidecar_when_it_is
 
 async def test_a_request_leaves_one_line_without_text_or_user_id(world: World, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO"):
-        await world.say("a secret thing", body={"metadata": {"session_id": "s-1"}}, headers={"Idempotency-Key": "k"})
+        metadata = {"session_id": "session-of-junaid"}
+        await world.say("a secret thing", body={"metadata": metadata}, headers={"Idempotency-Key": "key-of-junaid"})
     # The offline model and the test's client log into the same place here.
     ours = [record for record in caplog.records if record.name not in {"httpx2", "uvicorn.access"}]
     (line,) = [record for record in ours if getattr(record, "route", "") == "/chat/"]
     logged = vars(line)
-    assert logged == logged | {"method": "POST", "status": 200, "session": "s-1", "turn": "k"}
-    assert len(logged["user"]) == 12
+    ids = {"user": pseudonym("junaid"), "session": pseudonym("session-of-junaid"), "turn": pseudonym("key-of-junaid")}
+    assert logged == logged | {"method": "POST", "status": 200} | ids
     assert len(logged["trace_id"]) == 32
     everything = " ".join(str(vars(record)) for record in ours)
     assert "secret thing" not in everything

@@ -255,7 +255,7 @@ async def test_the_agents_runner_uses_a_tool(client: AsyncOpenAI) -> None:
     agent = Agent(
         name="test",
         instructions="You are a helpful chatbot. Respond in a formal way. The user's name is Junaid. User summary: x\n"
-        "Conversation history:\nUser: Hi\nAssistant: Hello",
+        "Earlier conversation in brief: Talked about: tea.",
         tools=[get_current_time],
         model=OpenAIChatCompletionsModel(model="offline", openai_client=client),
         model_settings=ModelSettings(include_usage=True),
