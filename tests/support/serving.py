@@ -27,9 +27,9 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serves ``app``, its lifespan included, until the block ends; the URL it is served at."""
-    server = _Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on"))
+async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    """Serves ``app``, its lifespan included, until the block ends; the URL it is served at. ``port`` 0 is any."""
+    server = _Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="on"))
     task = asyncio.create_task(server.serve())
     while not server.started:
         if task.done():

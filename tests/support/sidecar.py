@@ -161,6 +161,8 @@ class FakeSidecar:
         """By app id."""
         self.requests: list[str] = []
         """Method and path of each request, in the order they came."""
+        self.timers: dict[tuple[str, str, str], bytes] = {}
+        """What an actor's timer was set with, by actor type, id and name."""
         self.before: Before | None = None
         self.after: After | None = None
         self._actor_locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -178,6 +180,7 @@ class FakeSidecar:
                 web.delete("/v1.0/state/{store}/{key}", self._delete_state),
                 web.get("/v1.0/actors/{type}/{id}/state/{key}", self._get_actor_state),
                 web.put("/v1.0/actors/{type}/{id}/state", self._save_actor_state),
+                web.put("/v1.0/actors/{type}/{id}/timers/{name}", self._set_timer),
                 web.route("*", "/v1.0/actors/{type}/{id}/method/{method}", self._invoke_actor),
                 web.route("*", "/v1.0/invoke/{app_id}/method/{path:.*}", self._invoke),
             ]
@@ -261,11 +264,30 @@ class FakeSidecar:
             return _error(409, "ERR_STATE_DELETE", f"failed deleting state with key {key}: {refused}")
         return web.Response(status=204)
 
+    async def _set_timer(self, request: web.Request) -> web.Response:
+        self.timers[(*_actor(request), request.match_info["name"])] = await request.read()
+        return web.Response(status=204)
+
+    async def fire_timers(self) -> None:
+        """Every timer goes off, and is gone: as if each were set to fire once."""
+        timers, self.timers = self.timers, {}
+        for (actor_type, actor_id, name), body in timers.items():
+            path = f"actors/{actor_type}/{actor_id}/method/timer/{name}"
+            status, answer = await forward(self.app_url)("PUT", path, body)
+            assert status == 200, answer
+
+    async def call_actor(self, actor_type: str, actor_id: str, method: str, body: bytes) -> tuple[int, bytes]:
+        """Calls a method of an actor that is active here: the app's status and answer."""
+        return await forward(self.app_url)("PUT", f"actors/{actor_type}/{actor_id}/method/{method}", body)
+
+    async def end_actor(self, actor_type: str, actor_id: str) -> None:
+        """Tells the app that an actor is active here no longer."""
+        status, answer = await forward(self.app_url)("DELETE", f"actors/{actor_type}/{actor_id}", b"")
+        assert status == 200, answer
+
     async def deactivate(self, actor_type: str, actor_id: str) -> None:
         """Ends an activation, as placement does when hosts come and go; the next call makes a new one."""
-        sidecar = self.backend.active.pop((actor_type, actor_id))
-        status, answer = await forward(sidecar.app_url)("DELETE", f"actors/{actor_type}/{actor_id}", b"")
-        assert status == 200, answer
+        await self.backend.active.pop((actor_type, actor_id)).end_actor(actor_type, actor_id)
 
     def _is_active(self, request: web.Request) -> bool:
         return self.backend.active.get(_actor(request)) is self
@@ -300,8 +322,7 @@ class FakeSidecar:
         hosts = self.backend.hosts
         host = self.backend.active.setdefault((actor_type, actor_id), self if self in hosts else hosts[0])
         async with host._actor_locks[actor_type, actor_id]:
-            path = f"actors/{actor_type}/{actor_id}/method/{request.match_info['method']}"
-            status, answer = await forward(host.app_url)("PUT", path, body)
+            status, answer = await host.call_actor(actor_type, actor_id, request.match_info["method"], body)
         if status != 200:
             message = f"error invoke actor method: {answer.decode(errors='replace')}"
             return _error(500, "ERR_ACTOR_INVOKE_METHOD", message)

@@ -2,69 +2,31 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
 from aiohttp import web
-from chat_service.main import Service
-from chat_service.settings import Settings
-from daca_common.health import Health
 from daca_common.logs import pseudonym
-from offline_model.main import create_app
-from offline_model.settings import Settings as OfflineSettings
-from support.serving import serving
-from support.sidecar import FakeSidecar, hang_up
+from support.chat import Pod, Start
+from support.sidecar import hang_up
 from support.sse import events
 
-JUNAID = {"name": "Junaid", "preferred_style": "casual", "user_summary": "Junaid likes books."}
-
-
-class World:
-    """A running chat-service and what is around it."""
-
-    def __init__(self, sidecar: FakeSidecar, service: Service, client: httpx2.AsyncClient) -> None:
-        self.sidecar = sidecar
-        self.service = service
-        self.client = client
-
-    async def say(self, text: Any, *, user_id: Any = "junaid", **options: Any) -> httpx2.Response:
-        body = {"user_id": user_id, "text": text} | options.pop("body", {})
-        return await self.client.post("/chat/", json=body, **options)
-
-    def history(self, user_id: str = "junaid") -> list[str]:
-        stored = self.sidecar.actor_state["UserSessionActor", user_id].get(f"history-{user_id}")
-        return [item["user_text"] for item in stored["exchanges"]] if stored else []
-
-
-async def memory(method: str, path: str, _: bytes) -> tuple[int, bytes]:
-    assert (method, path) == ("GET", "memories/junaid")
-    return 200, json.dumps(JUNAID).encode()
-
 
 @pytest.fixture
-async def make() -> AsyncIterator[Any]:
+def make(start: Start) -> Callable[..., Awaitable[Pod]]:
     """Starts a chat-service with the settings given."""
-    async with AsyncExitStack() as stack:
 
-        async def start(**settings: Any) -> World:
-            sidecar = await stack.enter_async_context(FakeSidecar(actor_types=("UserSessionActor",)))
-            sidecar.services["agent-memory-service"] = memory
-            model = await stack.enter_async_context(serving(create_app(OfflineSettings(), Health())))
-            options = {"model_base_url": f"{model}/v1", "pod_name": "pod-a"} | settings
-            service = Service(Settings(dapr_http_port=sidecar.port, **options))
-            sidecar.app_url = await stack.enter_async_context(serving(service.app))
-            client = await stack.enter_async_context(httpx2.AsyncClient(base_url=sidecar.app_url, timeout=10))
-            return World(sidecar, service, client)
+    async def made(**settings: Any) -> Pod:
+        return (await start(**settings))[0]
 
-        yield start
+    return made
 
 
 @pytest.fixture
-async def world(make) -> World:
-    return await make()
+async def world(pod: Pod) -> Pod:
+    return pod
 
 
 def problem(answer: httpx2.Response) -> dict[str, Any]:
@@ -79,11 +41,11 @@ def fields(answer: httpx2.Response) -> list[str]:
     return [error["field"] for error in problem(answer)["errors"]]
 
 
-async def test_the_root_says_welcome(world: World):
+async def test_the_root_says_welcome(world: Pod):
     assert "Welcome" in (await world.client.get("/")).json()["message"]
 
 
-async def test_the_tutorials_conversation_remembers_what_was_said(world: World):
+async def test_the_tutorials_conversation_remembers_what_was_said(world: Pod):
     first = await world.say("Hi there")
     assert first.status_code == 200
     assert "Junaid" in first.json()["reply"]
@@ -94,14 +56,14 @@ async def test_the_tutorials_conversation_remembers_what_was_said(world: World):
     assert second["sequence"] == 2
 
 
-async def test_a_session_id_is_kept_and_a_new_one_made_where_none_is_given(world: World):
+async def test_a_session_id_is_kept_and_a_new_one_made_where_none_is_given(world: Pod):
     named = await world.say("hi", body={"metadata": {"session_id": "s-1", "timestamp": "2026-01-01T00:00:00Z"}})
     assert named.json()["metadata"]["session_id"] == "s-1"
     new = [(await world.say("hi", body={"metadata": given, "tags": ["a"]})).json() for given in (None, {})]
     assert len({item["metadata"]["session_id"] for item in new}) == 2
 
 
-async def test_a_turn_is_published_with_everything_a_consumer_needs(world: World):
+async def test_a_turn_is_published_with_everything_a_consumer_needs(world: Pod):
     reply = (await world.say("Hi there", body={"metadata": {"session_id": "s-1"}})).json()
     for _ in range(100):
         if world.sidecar.published:
@@ -123,7 +85,7 @@ async def test_a_turn_is_published_with_everything_a_consumer_needs(world: World
     }
 
 
-async def test_a_retry_under_the_same_idempotency_key_gets_the_same_bytes(world: World):
+async def test_a_retry_under_the_same_idempotency_key_gets_the_same_bytes(world: Pod):
     first = await world.say("hi", headers={"Idempotency-Key": "key-1"})
     again = await world.say("hi", headers={"Idempotency-Key": "key-1"})
     assert again.content == first.content
@@ -132,7 +94,7 @@ async def test_a_retry_under_the_same_idempotency_key_gets_the_same_bytes(world:
     assert world.history() == ["hi"]
 
 
-async def test_a_key_that_was_used_for_another_message_is_refused(world: World):
+async def test_a_key_that_was_used_for_another_message_is_refused(world: Pod):
     await world.say("hi", headers={"Idempotency-Key": "key-1"})
     other = await world.say("something else", headers={"Idempotency-Key": "key-1"})
     assert other.status_code == 422
@@ -140,7 +102,7 @@ async def test_a_key_that_was_used_for_another_message_is_refused(world: World):
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t", "\u2003"])
-async def test_blank_text_is_refused_as_in_the_tutorial(world: World, text: str):
+async def test_blank_text_is_refused_as_in_the_tutorial(world: Pod, text: str):
     answer = await world.say(text)
     assert answer.status_code == 400
     assert problem(answer)["detail"] == "Message text cannot be empty"
@@ -150,26 +112,26 @@ async def test_blank_text_is_refused_as_in_the_tutorial(world: World, text: str)
 HOSTILE = ["", ".", "..", "../x", "a/b", "a||b", "a b", "-a", "ä", "a\n", "x" * 129, "%2e%2e", "a\u0000b"]
 
 
-async def test_a_user_id_that_is_no_id_is_refused_before_it_becomes_a_key(world: World):
+async def test_a_user_id_that_is_no_id_is_refused_before_it_becomes_a_key(world: Pod):
     for user_id in [*HOSTILE, None, 5, ["a"]]:
         answer = await world.say("hi", user_id=user_id)
         assert (answer.status_code, fields(answer)) == (422, ["user_id"]), user_id
     assert not any("UserSessionActor" in request for request in world.sidecar.requests)
 
 
-async def test_a_session_id_that_is_no_id_is_refused(world: World):
+async def test_a_session_id_that_is_no_id_is_refused(world: Pod):
     for session_id in HOSTILE:
         answer = await world.say("hi", body={"metadata": {"session_id": session_id}})
         assert (answer.status_code, fields(answer)) == (422, ["metadata.session_id"]), session_id
 
 
-async def test_an_idempotency_key_that_is_no_id_is_refused(world: World):
+async def test_an_idempotency_key_that_is_no_id_is_refused(world: Pod):
     answer = await world.say("hi", headers={"Idempotency-Key": "a/b"})
     assert (answer.status_code, fields(answer)) == (422, ["idempotency-key"])
 
 
 @pytest.mark.parametrize("user_id", ["a", "junaid@example.com", "A.b_c-d+e@1", "x" * 128, "0"])
-async def test_ids_of_the_documented_set_are_taken(world: World, user_id: str):
+async def test_ids_of_the_documented_set_are_taken(world: Pod, user_id: str):
     world.sidecar.services.clear()
     assert (await world.say("hi", user_id=user_id)).status_code == 200
     assert world.history(user_id) == ["hi"]
@@ -188,13 +150,13 @@ async def test_ids_of_the_documented_set_are_taken(world: World, user_id: str):
         ([], "body"),
     ],
 )
-async def test_a_wrong_type_is_a_422_that_names_the_field(world: World, body: Any, field: str):
+async def test_a_wrong_type_is_a_422_that_names_the_field(world: Pod, body: Any, field: str):
     answer = await world.client.post("/chat/", json=body)
     assert (answer.status_code, fields(answer)) == (422, [field])
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b'{"user_id": "junaid", "text": "\\ud800"}', b"\xff\xfe"])
-async def test_a_body_that_is_no_json_is_refused(world: World, content: bytes):
+async def test_a_body_that_is_no_json_is_refused(world: Pod, content: bytes):
     answer = await world.client.post("/chat/", content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code in {400, 422}
     assert problem(answer)
@@ -204,7 +166,7 @@ LARGEST = 'aÄ漢😀\u2028"\\\u0007' * 12_500
 
 
 @pytest.mark.parametrize("text", ["5m", "2025-04-09 and so on", "10:30", "null", "<b>&\u2028", " x\n", LARGEST])
-async def test_text_survives_byte_for_byte(world: World, text: str):
+async def test_text_survives_byte_for_byte(world: Pod, text: str):
     answer = await world.say(text)
     assert answer.status_code == 200
     assert world.history() == [text]
@@ -214,7 +176,7 @@ async def test_text_survives_byte_for_byte(world: World, text: str):
     assert world.history() == [text, text]
 
 
-async def test_a_text_that_is_too_long_and_a_body_that_is_too_large_are_413(world: World):
+async def test_a_text_that_is_too_long_and_a_body_that_is_too_large_are_413(world: Pod):
     too_long = await world.say("x" * 100_001)
     assert (too_long.status_code, fields(too_long)) == (413, ["text"])
     megabyte = await world.say("x" * 1_000_000)
@@ -233,12 +195,12 @@ async def test_a_text_that_is_too_long_and_a_body_that_is_too_large_are_413(worl
     assert world.history() == []
 
 
-async def test_an_unknown_path_and_a_wrong_method_are_problems_too(world: World):
+async def test_an_unknown_path_and_a_wrong_method_are_problems_too(world: Pod):
     assert problem(await world.client.get("/nothing"))["status"] == 404
     assert problem(await world.client.put("/chat/"))["status"] == 405
 
 
-async def test_a_stream_ends_with_what_the_plain_route_would_have_answered(world: World):
+async def test_a_stream_ends_with_what_the_plain_route_would_have_answered(world: Pod):
     answer = await world.say("Hi there", headers={"Accept": "text/event-stream", "Idempotency-Key": "key-1"})
     assert answer.headers["content-type"].startswith("text/event-stream")
     events = [event.split("\n") for event in answer.text.strip().split("\n\n")]
@@ -259,7 +221,7 @@ async def test_a_stream_that_fails_ends_with_the_problem(make):
     assert world.history() == []
 
 
-async def test_clearing_the_history_forgets_the_conversation(world: World):
+async def test_clearing_the_history_forgets_the_conversation(world: Pod):
     await world.say("Hi there")
     cleared = await world.client.delete("/chat/junaid/history")
     assert (cleared.status_code, cleared.json()) == (200, {"status": "success", "user_id": "junaid"})
@@ -278,7 +240,7 @@ async def test_pages_of_the_allowed_origins_may_call_and_others_may_not(make):
     assert await allowed("http://evil.example") is None
 
 
-async def test_a_turn_goes_on_without_the_memory_service(world: World):
+async def test_a_turn_goes_on_without_the_memory_service(world: Pod):
     world.sidecar.services.clear()
     answer = await world.say("Hi there")
     assert answer.status_code == 200
@@ -296,7 +258,7 @@ async def test_without_a_model_key_the_answer_is_a_clear_503_until_the_secret_is
     assert world.history() == ["Hi there"]
 
 
-async def test_a_store_that_hangs_up_after_a_write_does_not_make_a_turn_happen_twice(world: World):
+async def test_a_store_that_hangs_up_after_a_write_does_not_make_a_turn_happen_twice(world: Pod):
     hung_up = []
 
     async def lose_one_answer(request: web.Request) -> None:
@@ -319,7 +281,7 @@ async def test_a_sidecar_that_is_down_is_a_503(make):
     assert "Nothing was stored" in problem(answer)["detail"]
 
 
-async def test_thirty_messages_at_once_are_answered_in_order_and_published_once(world: World):
+async def test_thirty_messages_at_once_are_answered_in_order_and_published_once(world: Pod):
     answers = await asyncio.gather(*(world.say(f"m{number}") for number in range(30)))
     assert [item.status_code for item in answers] == [200] * 30
     assert sorted(item.json()["sequence"] for item in answers) == list(range(1, 31))
@@ -330,7 +292,7 @@ async def test_thirty_messages_at_once_are_answered_in_order_and_published_once(
     assert [event["data"]["sequence"] for _, _, event in world.sidecar.published] == list(range(1, 31))
 
 
-async def test_the_actor_tells_the_tutorials_history_and_names_its_host(world: World):
+async def test_the_actor_tells_the_tutorials_history_and_names_its_host(world: Pod):
     await world.say("Hi there")
     url = f"http://127.0.0.1:{world.sidecar.port}/v1.0/actors/UserSessionActor/junaid/method"
     async with httpx2.AsyncClient() as client:
@@ -392,7 +354,7 @@ async def test_a_pod_that_is_not_registered_is_alive_but_not_ready(make):
     assert (await world.client.get("/readyz")).status_code == 503
 
 
-async def test_a_draining_pod_refuses_new_turns_and_tells_its_sidecar_when_it_is_done(world: World):
+async def test_a_draining_pod_refuses_new_turns_and_tells_its_sidecar_when_it_is_done(world: Pod):
     await world.say("Hi there")
     draining = asyncio.create_task(world.service.drain())
     await asyncio.sleep(0.05)
@@ -408,7 +370,7 @@ async def test_a_draining_pod_refuses_new_turns_and_tells_its_sidecar_when_it_is
     await asyncio.wait_for(draining, 2)
 
 
-async def test_a_request_leaves_one_line_without_text_or_user_id(world: World, caplog: pytest.LogCaptureFixture):
+async def test_a_request_leaves_one_line_without_text_or_user_id(world: Pod, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO"):
         metadata = {"session_id": "session-of-junaid"}
         await world.say("a secret thing", body={"metadata": metadata}, headers={"Idempotency-Key": "key-of-junaid"})
