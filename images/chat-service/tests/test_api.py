@@ -372,13 +372,13 @@ async def test_a_draining_pod_refuses_new_turns_and_tells_its_sidecar_when_it_is
 
 async def test_a_request_leaves_one_line_without_text_or_user_id(world: Pod, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO"):
-        metadata = {"session_id": "session-of-junaid"}
+        metadata = {"session_id": "session-1"}
         await world.say("a secret thing", body={"metadata": metadata}, headers={"Idempotency-Key": "key-of-junaid"})
     # The offline model and the test's client log into the same place here.
     ours = [record for record in caplog.records if record.name not in {"httpx2", "uvicorn.access"}]
     (line,) = [record for record in ours if getattr(record, "route", "") == "/chat/"]
     logged = vars(line)
-    ids = {"user": pseudonym("junaid"), "session": pseudonym("session-of-junaid"), "turn": pseudonym("key-of-junaid")}
+    ids = {"user": pseudonym("junaid"), "session": "session-1", "turn": pseudonym("key-of-junaid")}
     assert logged == logged | {"method": "POST", "status": 200} | ids
     assert len(logged["trace_id"]) == 32
     everything = " ".join(str(vars(record)) for record in ours)

@@ -21,7 +21,7 @@ from chat_service.journal import Journal
 from chat_service.memory import MemoryClient
 from chat_service.open_turns import OpenTurns
 from chat_service.protocol import NOTHING
-from chat_service.relay import Relay
+from chat_service.relay import RELAYED, Relay
 from chat_service.session import SessionHost
 from chat_service.sessions import PUBLISH, Sessions
 from chat_service.settings import Settings
@@ -109,7 +109,7 @@ class Service:
             allow_headers=["*"],
             expose_headers=["Idempotency-Key", "Idempotency-Replayed", "Retry-After"],
         )
-        app.add_middleware(logs.RequestLog)
+        app.add_middleware(logs.RequestLog, relayed=RELAYED)
         return app
 
     @contextlib.asynccontextmanager

@@ -242,7 +242,7 @@ class OpenTurns:
 
 def draining() -> Problem:
     """What a process that goes answers."""
-    headers = {"Connection": "close", "Retry-After": "0", DRAINING: "true"}
+    headers = {"Connection": "close", DRAINING: "true"}
     return Problem(503, "This pod is going; send it again.", kind="/problems/draining", headers=headers)
 
 

@@ -1,8 +1,8 @@
 """JSON logs on standard output: one line a request, never a user's text, id or key.
 
-Ids of users, sessions and turns appear as hashes (clients choose all three), so that lines of one user can be put
-together without naming them. The trace id is that of the W3C ``traceparent``, taken from the request or made here and
-handed on to Dapr, so the lines of one turn can be found in the logs of all services and sidecars.
+Ids of users and turns appear as hashes, so that lines of one user can be put together without naming them. A session
+id is shown: it names a conversation. The trace id is that of the W3C ``traceparent``, taken from the request or made
+here and handed on to Dapr, so the lines of one turn can be found in the logs of all services and sidecars.
 """
 
 import hashlib
@@ -49,18 +49,22 @@ def pseudonym(client_id: str) -> str:
     return hashlib.sha256(client_id.encode()).hexdigest()[:12]
 
 
-def annotate(**ids: str) -> None:
-    """Adds the pseudonyms of ids to the line of the request at hand; without a request it does nothing."""
+def annotate(*, session: str | None = None, **ids: str) -> None:
+    """Adds a session id, and the pseudonyms of others, to the line of the request at hand, if there is one."""
     line = _request.get()
     if line is not None:
         line.update({name: pseudonym(client_id) for name, client_id in ids.items()})
+        if session is not None:
+            line["session"] = session
 
 
 class RequestLog:
     """Writes the line of each request, and carries its trace context."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, relayed: str | None = None) -> None:
+        """``relayed``: a header of requests that another process of the service has got first, and writes a line of."""
         self._app = app
+        self._relayed = relayed.lower().encode() if relayed else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,7 +74,8 @@ class RequestLog:
         if parent is None or parent.count("-") != 3:
             parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"  # not sampled: Dapr's own rate decides
         traceparent.set(parent)
-        level = logging.DEBUG if scope["path"].startswith(QUIET) else logging.INFO
+        quiet = scope["path"].startswith(QUIET) or any(name == self._relayed for name, _ in scope["headers"])
+        level = logging.DEBUG if quiet else logging.INFO
         if not _log.isEnabledFor(level):
             await self._app(scope, receive, send)
             return
