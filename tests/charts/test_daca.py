@@ -313,8 +313,8 @@ class TestDapr:
     def test_an_event_is_tried_a_little_longer_than_until_it_is_given_to_another_pod(self, default):
         # Shorter, and Dapr acknowledges what it could neither deliver nor put among the dead letters.
         policy = default.get("Resiliency", "daca")["spec"]["policies"]["retries"]["event"]
-        assert policy == {"policy": "constant", "duration": "1s", "maxRetries": 65}
-        assert metadata_of(default.get("Component", "pubsub"))["processingTimeout"] == "60000"
+        assert policy == {"policy": "constant", "duration": "1s", "maxRetries": 35}
+        assert metadata_of(default.get("Component", "pubsub"))["processingTimeout"] == "30000"
 
     def test_a_pod_holds_few_events_that_wait_when_it_dies(self, render):
         told = metadata_of(render("--set", "dapr.pubsub.queueDepth=7").get("Component", "pubsub"))

@@ -29,8 +29,8 @@ from tests.charts.conftest import CHART
         ("redis.maxMemory=1gb", "redis.maxMemory (1gb)"),
         ("redis.resources.limits.memory=1300M", "redis.maxMemory (768mb)"),
         ("redis.resources.limits.memory=1342177279", "redis.maxMemory (768mb)"),
-        ("dapr.resiliency.event.maxRetries=60", "is 60000 ms, no more than dapr.pubsub.processingTimeoutMs (60000)"),
-        ("dapr.resiliency.event.retryInterval=2m1.5s", "times maxRetries (65) is 7897500 ms"),
+        ("dapr.resiliency.event.maxRetries=30", "is 30000 ms, no more than dapr.pubsub.processingTimeoutMs (30000)"),
+        ("dapr.resiliency.event.retryInterval=2m1.5s", "times maxRetries (35) is 4252500 ms"),
         ("dapr.resiliency.event.maxRetries=121", "is 121000 ms, more than twice dapr.pubsub.processingTimeoutMs"),
         ("dapr.resiliency.event.timeout=1m", "dapr.resiliency.event.timeout (1m) is no less than"),
         ("agentMemoryService.summary.quietSeconds=61", "agentMemoryService.summary.maxWaitSeconds"),
@@ -60,7 +60,7 @@ def test_all_that_is_wrong_is_told_at_once(refusal):
         "chatService.turn.keySeconds=60",
         "redis.maxMemory=1228mb,redis.resources.limits.memory=2Gi",
         "redis.maxMemory=3gb,redis.resources.limits.memory=null",
-        "dapr.pubsub.processingTimeoutMs=160000,dapr.resiliency.event.retryInterval=2.5s",
+        "dapr.pubsub.processingTimeoutMs=80000,dapr.resiliency.event.retryInterval=2.5s",
     ],
 )
 def test_values_that_go_together_are_taken(render, settings):

@@ -31,7 +31,7 @@ NOT_RUN = {
 LOOKS = re.compile(r"(curl -sS \$\w+/|actor GetConversationHistory)[^\n]*\n")
 """A block that changes nothing. What it shows may come a moment later, so it may be looked at again."""
 LATEST_SECONDS = 120
-"""An event that a pod took before it was killed is given to another after a minute."""
+"""An event that a pod took before it was killed is given to another after half a minute."""
 
 VOLATILE = {
     r"[ ─]+": " ",

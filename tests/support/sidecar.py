@@ -113,6 +113,10 @@ class State:
         version = entry.version + 1 if entry is not None else 1
         self._entries[key] = _Entry(orjson.dumps(value), version, first_write, ttl_seconds)
 
+    def restore(self, key: str, value: object, count: int) -> None:
+        """Puts a value there with a count of writes, as a back-up or a hand does."""
+        self._entries[key] = _Entry(orjson.dumps(value), count, first_write=False, ttl_seconds=None)
+
     def delete(self, key: str, etag: str | None = None) -> None:
         """Removes a key."""
         if etag is not None and self.etag(key) not in {None, etag}:

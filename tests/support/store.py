@@ -117,21 +117,27 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.users: set[str] = set()
+        """Covered, and not released since."""
+        self.owed: set[str] = set()
+        """Noted or covered, and not released since."""
         self.done: list[str] = []
         self.down = False
 
     def note(self, user_id: str) -> None:
         self.done.append(f"note {user_id}")
+        self.owed.add(user_id)
 
     async def cover(self, user_id: str) -> None:
         if self.down:
             raise DaprUnavailable("broken off")
         self.done.append(f"cover {user_id}")
         self.users.add(user_id)
+        self.owed.add(user_id)
 
     def release(self, user_id: str) -> None:
         self.done.append(f"release {user_id}")
         self.users.discard(user_id)
+        self.owed.discard(user_id)
 
 
 class Outboxes:

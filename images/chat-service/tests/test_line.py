@@ -121,6 +121,15 @@ def test_who_was_not_told_the_lease_gives_it_up_by_the_claim():
     granted(turns, "b")
 
 
+def test_who_leaves_does_not_take_away_the_place_of_another_request_under_the_same_key():
+    turns = line()
+    granted(turns, "a")
+    ask(turns, "b", arrived_at=1.0)
+    assert not turns.leave("b", "", "another claim")
+    assert turns.order() == ["b"]
+    assert turns.leave("b", "", "claim")
+
+
 def test_those_who_waited_at_another_activation_come_in_order_at_a_new_one():
     turns = Line(lease_seconds=5.0, limit=64, now=OLD)
     assert ask(turns, "second", arrived_at=2.0, requeued=True) == 1

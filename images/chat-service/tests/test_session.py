@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from chat_service import protocol
-from chat_service.document import WINDOW, Document
+from chat_service.document import WINDOW, Document, Exchange, Receipt
 from chat_service.protocol import (
     AddMessage,
     BeginTurn,
@@ -16,7 +17,7 @@ from chat_service.protocol import (
     TurnRef,
     fingerprint,
 )
-from chat_service.session import RECEIPT_BATCH, Session
+from chat_service.session import RECEIPT_BATCH, SUMMARY_BATCH, Session
 from chat_service.store import ActiveElsewhere
 from daca_common.dapr import DaprUnavailable
 from support.store import Pods
@@ -135,6 +136,33 @@ class TestTheLine:
         assert answer.status == "gave_up"
         await begun(session, "t2")
 
+    async def test_a_caller_that_was_not_told_its_lease_gives_it_up_by_its_claim(self, pods: Pods):
+        session = await pods.session()
+        await session.begin(BeginTurn(turn_id="t1", claim="mine"))
+        assert (await session.abandon(TurnRef(turn_id="t1", claim="of another"))).status == "lost"
+        assert (await session.abandon(TurnRef(turn_id="t1", claim="mine"))).status == "abandoned"
+        await begun(session, "t2")
+
+    async def test_who_waits_here_goes_on_when_the_lease_of_a_dead_turn_expires(self):
+        session = await Pods(lease_seconds=0.02).session()
+        await begun(session, "dead")
+        assert (await session.begin(BeginTurn(turn_id="t2"), stays=True)).status == "busy"
+        await asyncio.wait_for(session.moved_up("t2"), 1)
+        await begun(session, "t2")
+
+    @pytest.mark.parametrize("how", ["cancelled", "committed"])
+    async def test_who_waits_under_an_id_is_woken_when_that_turn_is_over(self, how: str):
+        session = await Pods(lease_seconds=60).session()
+        grant = await begun(session, "t1")
+        await session.begin(BeginTurn(turn_id="t1", claim="again"), stays=True)
+        waiting = asyncio.create_task(session.moved_up("t1"))
+        await asyncio.sleep(0)
+        if how == "cancelled":
+            await session.cancel(TurnId(turn_id="t1"))
+        else:
+            await session.complete(completion(grant, "t1"))
+        await asyncio.wait_for(waiting, 1)
+
     async def test_a_session_that_ends_wakes_whoever_waits_for_it(self, pods: Pods):
         session = await pods.session()
         await begun(session, "t1")
@@ -176,6 +204,40 @@ class TestTheSameTurnAgain:
         await session.clear()
         other = await pods.session("pod-b")
         assert (await other.begin(BeginTurn(turn_id="t2"))).status == "replayed"
+
+    async def test_also_when_it_has_left_the_document_by_a_clear(self, pods: Pods):
+        session = await pods.session()
+        await many(session, RECEIPT_BATCH + 1)
+        await session.clear()
+        for number in range(3):  # the first of them has the receipts stored, the next writes that down
+            await taken(session, f"new{number}")
+            await until(lambda: session._storing_receipts is None)
+        assert pods.store.of("alice").find("t1") is None
+        again = await session.begin(BeginTurn(turn_id="t1", fingerprint=fingerprint("message 1")))
+        assert isinstance(again, protocol.Replayed)
+        assert again.reply_text == "reply to message 1"
+
+    async def test_receipts_are_listed_in_pages_each_turn_once(self, pods: Pods):
+        session = await pods.session()
+        await many(session, 40)
+        pages = [pods.receipts.pages["alice", page] for page in range(1, len(pods.receipts.pages) + 1)]
+        listed = [turn_id for page in pages for turn_id in page]
+        assert listed == [f"t{number}" for number in range(1, len(listed) + 1)]
+        assert len(pages) <= 40 / RECEIPT_BATCH
+        assert len(listed) >= 40 - WINDOW - 2 * RECEIPT_BATCH
+
+    async def test_a_completion_that_is_sent_again_is_known_although_its_turn_has_left_the_document(self, pods: Pods):
+        session = await pods.session()
+        sent = completion(await begun(session, "t0"), "t0")
+        first = await session.complete(sent)
+        session.sent("t0")
+        await many(session, 12)
+        await session.set_summary(SetSummary(text="", through_turn=8))
+        assert pods.store.of("alice").find("t0") is None
+        again = await session.complete(sent)
+        assert isinstance(first, protocol.Committed)
+        assert isinstance(again, protocol.Replayed)
+        assert (again.sequence, again.reply_text) == (first.sequence, first.reply_text)
 
     async def test_a_key_whose_reply_is_no_longer_kept_is_refused_and_not_run_again(self, pods: Pods):
         session = await pods.session()
@@ -273,6 +335,25 @@ class TestOvertaken:
         assert (await session.complete(completion(grant, "open"))).status == "committed"
         assert pods.store.of("alice").running_summary == "they spoke"
 
+    async def test_a_summary_drops_what_it_holds(self, pods: Pods):
+        session = await pods.session()
+        await many(session, WINDOW + 2 * RECEIPT_BATCH)
+        overflow = pods.store.of("alice").overflow
+        await session.set_summary(SetSummary(text="they spoke", through_turn=overflow[1].turn_no))
+        left = pods.store.of("alice")
+        assert left.overflow == overflow[2:]
+        assert (left.find(overflow[0].turn_id), left.find(overflow[1].turn_id)) == (None, None)
+
+    async def test_a_summary_is_due_when_so_much_has_left_the_window_and_at_the_next_activation_still(self, pods: Pods):
+        session = await pods.session()
+        armed: list[str] = []
+        session.arm_summary = lambda: armed.append("timer")
+        await many(session, WINDOW + SUMMARY_BATCH - 1)
+        assert (armed, await session.summary_due()) == ([], False)
+        await taken(session, "one more")
+        assert armed == ["timer"]
+        assert await (await pods.session("pod-b")).summary_due()
+
     async def test_a_summary_of_what_was_cleared_meanwhile_is_ignored(self, pods: Pods):
         session = await pods.session()
         await many(session, WINDOW + 1)
@@ -349,6 +430,44 @@ class TestWrites:
         assert pods.store.writes == 0
         pods.journal.down = False
         assert (await session.complete(completion(grant, "t1"))).status == "committed"
+
+    async def test_the_journal_holds_the_user_first_then_the_turn_is_written_then_it_is_published(self, pods: Pods):
+        session = await pods.session()
+        grant = await begun(session, "t1")
+        done = pods.journal.done
+        save, start = pods.store.save, pods.outboxes.start
+
+        async def saved(user_id: str, document: Document) -> None:
+            done.append("write")
+            await save(user_id, document)
+
+        def started(published: Session) -> None:
+            done.append("publish")
+            start(published)
+
+        pods.store.save, pods.outboxes.start = saved, started  # type: ignore[method-assign]
+        done.clear()
+        await session.complete(completion(grant, "t1"))
+        order = [step for step in done if step != "note alice"]
+        assert order == ["cover alice", "write", "publish"]
+
+    async def test_who_gives_up_while_another_commits_does_not_take_the_user_out_of_the_journal(self, pods: Pods):
+        session = await pods.session()
+        grant = await begun(session, "t1")
+        going_on = asyncio.Event()
+        save = pods.store.save
+
+        async def saved(user_id: str, document: Document) -> None:
+            await going_on.wait()
+            await save(user_id, document)
+
+        pods.store.save = saved  # type: ignore[method-assign]
+        adding = asyncio.create_task(session.add_message(AddMessage(user_text="a", reply_text="b")))
+        await until(lambda: "cover alice" in pods.journal.done)
+        await session.abandon(TurnRef(turn_id="t1", lease_token=grant.lease_token))
+        going_on.set()
+        assert (await adding).status == "committed"
+        assert pods.journal.owed == {"alice"}
 
     async def test_who_is_owed_nothing_is_no_longer_in_the_journal(self, pods: Pods):
         session = await pods.session()
@@ -456,6 +575,17 @@ class TestActiveElsewhere:
         assert not session.active
         assert pods.store.of("alice") == Document()
 
+    async def test_whoever_waits_for_it_is_woken(self, pods: Pods):
+        session = await pods.session()
+        grant = await begun(session, "t1")
+        await session.begin(BeginTurn(turn_id="t2"), stays=True)
+        waiting = asyncio.create_task(session.moved_up("t2"))
+        await asyncio.sleep(0)
+        pods.store.moved.add("alice")
+        with pytest.raises(ActiveElsewhere):
+            await session.complete(completion(grant, "t1"))
+        await asyncio.wait_for(waiting, 1)
+
     async def test_forgetting_an_old_session_leaves_the_new_one_alone(self, pods: Pods):
         old = await pods.session()
         pods.host().deactivate("alice")
@@ -476,6 +606,38 @@ class TestErased:
         assert pods.receipts.receipts == {}
         assert (await taken(session, "new")).status == "committed"
         assert pods.store.of("alice").sequence == 21
+
+    async def test_receipts_that_are_on_their_way_meanwhile_are_erased_too(self, pods: Pods):
+        session = await pods.session()
+        pods.receipts.down = True
+        await many(session, 20)
+        pods.receipts.down = False
+        going_on = asyncio.Event()
+        put = pods.receipts.put
+
+        async def slow(user_id: str, page: int, turns: Sequence[Exchange | Receipt]) -> None:
+            await going_on.wait()
+            await put(user_id, page, turns)
+
+        pods.receipts.put = slow  # type: ignore[method-assign]
+        await taken(session, "last")
+        assert session._storing_receipts is not None
+        erasing = asyncio.create_task(session.erase())
+        await asyncio.sleep(0.005)
+        going_on.set()
+        await erasing
+        await until(lambda: session._storing_receipts is None)
+        assert (pods.receipts.receipts, pods.receipts.pages) == ({}, {})
+        assert pods.store.of("alice").exchanges == ()
+
+    async def test_an_erasure_that_failed_half_way_goes_on_when_it_is_asked_again(self, pods: Pods):
+        session = await pods.session()
+        await many(session, 20)
+        pods.store.faults = ["lost before"] * 4
+        with pytest.raises(DaprUnavailable):
+            await session.erase()
+        assert (await session.erase()).sequence == 20
+        assert (pods.receipts.receipts, pods.store.of("alice").exchanges) == ({}, ())
 
     async def test_the_turn_that_is_open_meanwhile_is_refused(self, pods: Pods):
         session = await pods.session()

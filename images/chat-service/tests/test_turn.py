@@ -10,14 +10,16 @@ import orjson
 import pytest
 from chat_service import sessions
 from chat_service.agent import Context
+from chat_service.document import Document
 from chat_service.memory import Memory
-from chat_service.protocol import AddMessage, SetSummary
+from chat_service.protocol import AddMessage, BeginTurn, Granted, SetSummary
 from chat_service.session import Session
 from chat_service.sessions import Sessions
+from chat_service.store import ActiveElsewhere
 from chat_service.turn import Turn, Turns, WhenBusy
 from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.problems import Problem
-from support.store import Pods
+from support.store import MemoryStore, Pods
 from support.waiting import until
 
 METHODS = {
@@ -32,6 +34,9 @@ class Sidecar:
     def __init__(self, pods: Pods) -> None:
         self._pods = pods
         self.session: Session
+        self.pod = "elsewhere"
+        self.slow: asyncio.Event | None = None
+        """The answer is on its way until it is set."""
         self.calls: list[str] = []
         self.faults: dict[str, list[Exception]] = {}
         self.lost_answers: dict[str, int] = {}
@@ -40,13 +45,39 @@ class Sidecar:
         self.calls.append(name)
         if self.faults.get(name):
             raise self.faults[name].pop(0)
-        self.session = await self._pods.session("elsewhere", user_id)
+        self.session = await self._pods.session(self.pod, user_id)
         method: Any = METHODS[name]
         answer = await method.do(self.session, method.takes(**arguments))
+        if self.slow:
+            await self.slow.wait()
         if self.lost_answers.get(name):
             self.lost_answers[name] -= 1
             raise DaprUnavailable("the connection broke")
         return orjson.loads(orjson.dumps(answer))
+
+
+class MovingStore:
+    """The documents as the sidecar of one pod sees them: once an actor has moved, not at all."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.moved = False
+
+    async def load(self, user_id: str) -> Document:
+        self._check()
+        return await self._store.load(user_id)
+
+    async def save(self, user_id: str, document: Document) -> None:
+        self._check()
+        await self._store.save(user_id, document)
+
+    async def save_where_the_count_differs(self, user_id: str, stored: Document, changed: Document) -> Document | None:
+        self._check()
+        return await self._store.save_where_the_count_differs(user_id, stored, changed)
+
+    def _check(self) -> None:
+        if self.moved:
+            raise ActiveElsewhere
 
 
 class Memories:
@@ -284,6 +315,93 @@ async def test_messages_that_wait_here_are_woken_and_do_not_ask_again_and_again(
     assert bench.said == texts
     assert len(asked) <= 2 * len(texts)
     assert bench.actors.calls == []
+
+
+async def test_a_wake_that_comes_between_the_answer_and_the_wait_is_not_lost():
+    bench = Bench(lease_seconds=60)
+    session = await bench.here()
+    holder = await session.begin(BeginTurn(turn_id="holder"))
+    assert isinstance(holder, Granted)
+    begin = session.begin
+
+    def finish() -> None:
+        session._finish("holder")
+
+    async def answered(arguments: Any, *, stays: bool = False) -> Any:
+        answer = await begin(arguments, stays=stays)
+        if answer.status == "busy":
+            asyncio.get_running_loop().call_soon(finish)
+        return answer
+
+    session.begin = answered  # type: ignore[method-assign]
+    assert (await asyncio.wait_for(bench.take("hi"), 1)).sequence == 1
+
+
+@pytest.mark.parametrize("when", ["begin", "complete"])
+async def test_a_session_that_turns_out_to_live_elsewhere_is_asked_there(when: str):
+    bench = Bench()
+    elsewhere = MovingStore(bench.pods.store)
+    bench.pods.host("here").documents = elsewhere
+    await bench.here()
+
+    async def move() -> None:
+        elsewhere.moved = True
+        if session := bench.pods.host("here").find("alice"):
+            session._document = None  # it has to look
+
+    if when == "begin":
+        await move()
+    else:
+        bench.agent.during = move
+    assert (await bench.take("hi")).sequence == 1
+    assert bench.actors.calls == ["BeginTurn", "CompleteTurn"] if when == "begin" else ["CompleteTurn"]
+    assert bench.pods.host("here").find("alice") is None
+    assert bench.said == ["hi"]
+
+
+async def test_messages_that_waited_for_a_session_in_another_pod_are_answered_in_their_order_although_it_moves():
+    bench = Bench()
+    going, asked = asyncio.Event(), asyncio.Event()
+    bench.agent.during = going.wait
+    waiting = [asyncio.create_task(bench.take(f"m{number}", f"key-{number}")) for number in range(5)]
+    await until(lambda: bench.agent.contexts and len(bench.actors.session._line.order()) == 4)
+    invoke = bench.actors.invoke_actor
+
+    async def last_comes_first(actor_type: str, user_id: str, name: str, arguments: Any, **options: Any) -> Any:
+        if name == "BeginTurn" and arguments["turn_id"] != "key-4":
+            await asked.wait()
+        answer = await invoke(actor_type, user_id, name, arguments, **options)
+        if name == "BeginTurn":
+            asked.set()
+        return answer
+
+    bench.actors.invoke_actor = last_comes_first  # type: ignore[method-assign]
+    bench.actors.pod = "third"
+    bench.agent.during = None
+    going.set()
+    await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    assert bench.said == [f"m{number}" for number in range(5)]
+
+
+async def test_who_is_cancelled_before_the_lease_was_told_gives_it_back():
+    bench = Bench(lease_seconds=60)
+    bench.actors.slow = asyncio.Event()
+    gone = asyncio.create_task(bench.take("gone"))
+    await until(lambda: bench.actors.calls == ["BeginTurn"])
+    await asyncio.sleep(0.005)
+    bench.actors.slow = None
+    gone.cancel()
+    assert (await asyncio.wait_for(bench.take("next"), 1)).sequence == 1
+    assert bench.said == ["next"]
+
+
+async def test_two_requests_under_one_key_here_are_one_turn_and_the_second_is_told_at_once():
+    bench = Bench(lease_seconds=60)
+    await bench.here()
+    bench.agent.during = lambda: asyncio.sleep(0.02)
+    answers = await asyncio.wait_for(asyncio.gather(*(bench.take("hi", "key") for _ in range(3))), 2)
+    assert sorted(item.replayed for item in answers) == [False, True, True]
+    assert bench.said == ["hi"]
 
 
 async def test_a_completion_whose_actor_has_moved_goes_through_dapr():

@@ -148,8 +148,10 @@ class Journal:
         backoff = Backoff(0.05, 2.0)
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), BEAT_SECONDS)
-                await asyncio.wait_for(self._wanted.wait(), GROUP_SECONDS)
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await self._changed.wait()
+                async with asyncio.timeout(GROUP_SECONDS):
+                    await self._wanted.wait()
             self._changed.clear()
             self._wanted.clear()
             waiting, self._next = self._next, None
@@ -249,7 +251,7 @@ class Journal:
             _log.warning("a process has stopped; its users' events are seen to here", extra={"users": len(users)})
             self.adopt(users)
             for user_id in users:
-                while user_id not in self._stored:
+                while user_id in self._adopted and user_id not in self._stored:
                     await self._written()
         if stored is not None and "adopted" not in stored:
             mark = {"version": VERSION, "adopted": True, "users": []}

@@ -88,7 +88,8 @@ class OpenTurn:
                 if self.state == "done":
                     return
                 try:
-                    await asyncio.wait_for(news.wait(), COMMENT_SECONDS)
+                    async with asyncio.timeout(COMMENT_SECONDS):
+                        await news.wait()
                 except TimeoutError:
                     yield format_sse_event(comment=self.state)
 

@@ -138,7 +138,8 @@ class Session:
         woken = self._woken.setdefault(turn_id, asyncio.Event())
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), max(0.01, self._line.changes_in(time.monotonic())))
+                async with asyncio.timeout(max(0.01, self._line.changes_in(time.monotonic()))):
+                    await woken.wait()
         finally:
             self._woken.pop(turn_id, None)
 

@@ -172,7 +172,8 @@ class Turns:
                 await asyncio.sleep(answer.retry_after_seconds)
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(session.moved_up(turn.turn_id), deadline - time.monotonic())
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await session.moved_up(turn.turn_id)
             if not session.active:  # its line is elsewhere now, and whoever waited here comes in order
                 arguments = arguments.model_copy(update={"requeued": True})
 
