@@ -1,5 +1,6 @@
 """The whole of chat-service, with a sidecar in memory and a model behind it: one pod or several."""
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,12 +18,19 @@ from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.health import Health
 from offline_model.main import create_app
 from offline_model.settings import Settings as OfflineSettings
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from support.serving import serving
 from support.sidecar import Backend, FakeSidecar
+from support.sse import Event, events
 
 METHODS = {method.name: method for method in vars(sessions).values() if isinstance(method, Method)}
+
+STREAM = {"Accept": "text/event-stream"}
 
 JUNAID = {"name": "Junaid", "preferred_style": "casual", "user_summary": "Junaid likes books."}
 
@@ -115,3 +123,70 @@ async def cluster() -> AsyncIterator[Start]:
             return found
 
         yield started
+
+
+class SlowModel:
+    """Answers word by word, each when it is told to; counts the calls that are open."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.open = 0
+        self.go_on = asyncio.Semaphore(0)
+        self.words = ["one ", "two ", "three"]
+        self.app = Starlette(routes=[Route("/v1/chat/completions", self.answer, methods=["POST"])])
+
+    def finish(self) -> None:
+        """Lets all go on that run, or will."""
+        for _ in range(1000):
+            self.go_on.release()
+
+    async def answer(self, request: Request) -> Response:
+        self.calls += 1
+        if (await request.json()).get("stream"):
+            return StreamingResponse(self._words(), media_type="text/event-stream")
+        self.open += 1
+        going = asyncio.create_task(self.go_on.acquire())
+        gone = asyncio.create_task(self._gone(request))
+        await asyncio.wait({going, gone}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (going, gone):
+            task.cancel()
+        self.open -= 1
+        message = {"role": "assistant", "content": "".join(self.words)}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        return JSONResponse({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+    async def _gone(self, request: Request) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    async def _words(self) -> AsyncIterator[str]:
+        self.open += 1
+        try:
+            for word in self.words:
+                await self.go_on.acquire()
+                yield self._chunk({"role": "assistant", "content": word}, None)
+            yield self._chunk({}, "stop")
+            yield "data: [DONE]\n\n"
+        finally:
+            self.open -= 1
+
+    def _chunk(self, delta: dict[str, str], finish: str | None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+        return f"data: {json.dumps(chunk)}\n\n"
+
+
+def kind(answer: httpx2.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["type"]
+
+
+async def read(answer: httpx2.Response, count: int | Callable[[Event], bool]) -> list[Event]:
+    """The next events of a stream: so many, or up to one."""
+    seen: list[Event] = []
+    lines: list[str] = []
+    async for line in answer.aiter_lines():
+        lines.append(line)
+        seen = list(events(lines))
+        if seen and (len(seen) == count if isinstance(count, int) else count(seen[-1])):
+            break
+    return seen

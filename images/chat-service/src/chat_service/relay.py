@@ -159,7 +159,7 @@ class Relay:
         response = await self._client.request(
             request.method, f"http://{address}{request.path}", data=request.body, headers=headers
         )
-        told = {name: value for name, value in response.headers.items() if name.lower() in ANSWERED or name == DRAINING}
+        told = {name: response.headers[name] for name in (*ANSWERED, DRAINING) if name in response.headers}
         if response.content_type == "text/event-stream":
             return Incoming(response.status, told, b"", response)
         async with response:
