@@ -206,7 +206,7 @@ class TestPodsThatGo:
         host.sidecar.backend.active.clear()
         host.sidecar.backend.hosts.remove(host.sidecar)
         for connection in list(other.service.relay._client.connector._acquired):  # type: ignore[union-attr]
-            connection.close()
+            connection.transport.abort()
 
 
 class TestLostData:
