@@ -109,8 +109,8 @@ def test_who_leaves_gives_up_the_lease_or_the_place():
     assert turns.leave("a", lease.token, "")
     granted(turns, "b")
     ask(turns, "c")
-    assert turns.leave("c", "", "")
-    assert not turns.leave("c", "", "")
+    assert turns.leave("c", "", "claim")
+    assert not turns.leave("c", "", "claim")
     assert turns.order() == []
 
 

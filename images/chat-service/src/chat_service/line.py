@@ -29,8 +29,12 @@ class Lease:
 class _Waiting:
     arrived_at: float
     asked_at: float
+    claims: set[str]
+    """Of the requests that wait for this turn; the place is lost when the last of them leaves."""
     stays: bool
     """It is woken here, so it need not ask again to keep its place."""
+    gathers: bool
+    """It has waited elsewhere, as others may have that were before it."""
 
 
 class Line:
@@ -40,7 +44,7 @@ class Line:
         """``limit`` turns may wait. ``now``, here and below, is the time of one clock, in seconds."""
         self._lease_seconds = lease_seconds
         self._limit = limit
-        self._activated_at = now
+        self._gathered_at = now + GATHER_SECONDS
         self._lease: Lease | None = None
         self._waiting: dict[str, _Waiting] = {}
 
@@ -63,15 +67,15 @@ class Line:
         self._forget_the_silent(now)
         if (known := self._waiting.get(turn_id)) is not None:
             known.asked_at = now
+            known.claims.add(claim)
         elif not waits and (lease is not None or self._waiting):
             return len(self._waiting) + (lease is not None)
         elif len(self._waiting) >= self._limit:
             return "crowded"
         else:
-            self._waiting[turn_id] = _Waiting(arrived_at, now, stays)
-        gathering = requeued and now < self._activated_at + GATHER_SECONDS
+            known = self._waiting[turn_id] = _Waiting(arrived_at, now, {claim}, stays, gathers=requeued)
         place = self.order().index(turn_id) + (lease is not None)
-        if place or gathering:
+        if place or (known.gathers and now < self._gathered_at):
             return max(1, place)
         del self._waiting[turn_id]
         self._lease = Lease(turn_id, claim, secrets.token_hex(8), now + self._lease_seconds)
@@ -86,7 +90,7 @@ class Line:
         return True
 
     def leave(self, turn_id: str, token: str, claim: str) -> bool:
-        """Gives up a turn's lease, known by its token or its claim, or its place; False where it has neither."""
+        """Gives up a turn's lease, known by its token or its claim, or its claim to a place; False where it has none."""
         lease = self._lease
         if (
             lease is not None
@@ -95,7 +99,13 @@ class Line:
         ):
             self._lease = None
             return True
-        return self._waiting.pop(turn_id, None) is not None
+        waiting = self._waiting.get(turn_id)
+        if waiting is None or claim not in waiting.claims:
+            return False
+        waiting.claims.remove(claim)
+        if not waiting.claims:
+            del self._waiting[turn_id]
+        return True
 
     def finish(self, turn_id: str) -> None:
         """A turn is over, whoever ran it."""
@@ -116,7 +126,8 @@ class Line:
 
     def changes_in(self, now: float) -> float:
         """Seconds until the line may move by itself: a lease expires, or one who is silent is forgotten."""
-        ends = [self._activated_at + GATHER_SECONDS] if now < self._activated_at + GATHER_SECONDS else []
+        gathering = now < self._gathered_at and any(item.gathers for item in self._waiting.values())
+        ends = [self._gathered_at] if gathering else []
         if (lease := self._held(now)) is not None:
             ends.append(lease.expires_at)
         elif self._waiting:

@@ -104,12 +104,14 @@ class Session:
         self._lock = asyncio.Lock()
         self._document: Document | None = None
         self._line = Line(host.lease_seconds, host.queue_limit, time.monotonic())
-        self._woken: dict[str, asyncio.Event] = {}
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+        """By turn id: more than one request may wait under a key."""
         self._sent: frozenset[str] = frozenset()
         """Turns whose event the broker has taken, but whose exchange does not say so yet."""
         self._receipted: frozenset[str] = frozenset()
         """Turns whose receipt is stored apart, but whose exchange does not say so yet."""
         self._storing_receipts: asyncio.Task[None] | None = None
+        self._committing = False
 
     async def document(self) -> Document:
         """The document as this activation knows it."""
@@ -135,13 +137,17 @@ class Session:
 
     async def moved_up(self, turn_id: str) -> None:
         """Returns when a turn that waits in the line may be first, or this is no longer where its line is."""
-        woken = self._woken.setdefault(turn_id, asyncio.Event())
+        woken = asyncio.Event()
+        waiters = self._waiters.setdefault(turn_id, set())
+        waiters.add(woken)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.01, self._line.changes_in(time.monotonic()))):
                     await woken.wait()
         finally:
-            self._woken.pop(turn_id, None)
+            waiters.remove(woken)
+            if not waiters:
+                del self._waiters[turn_id]
 
     async def renew(self, arguments: TurnRef) -> protocol.Renewed | protocol.Lost:
         """Makes the lease last longer. Writes nothing."""
@@ -153,7 +159,7 @@ class Session:
         """Gives up the turn's lease, or its place in the line. Writes nothing."""
         if not self._line.leave(arguments.turn_id, arguments.lease_token, arguments.claim):
             return self._answer(protocol.Lost)
-        self._wake()
+        self._wake(*self._line.order()[:1])
         self._settle_debts()
         return self._answer(protocol.Abandoned)
 
@@ -185,6 +191,11 @@ class Session:
 
         async with self._lock:
             answer: protocol.CompleteAnswer = await self._commit(judge)
+            # Sent again so late that the document knows it no longer, it looks like one that was overtaken.
+            if isinstance(answer, protocol.Stale):
+                known = await self._find(await self._load(), arguments.turn_id, keyed=True)
+                if known is not None:
+                    answer = self._replayed(known, asked, arguments.session_id)
         self._finish(arguments.turn_id)
         return answer
 
@@ -229,6 +240,8 @@ class Session:
     async def erase(self, _: NoArguments = NOTHING) -> protocol.Erased:
         """Removes everything that was said, and all receipts. Repeated after a failure it goes on."""
         async with self._lock:
+            if self._storing_receipts is not None:  # what is on its way is erased too
+                await asyncio.wait([self._storing_receipts])
             document = await self._load()
             removed = {
                 "exchanges": len(document.exchanges),
@@ -325,8 +338,7 @@ class Session:
         """
         self.active = False
         self._settle_debts()
-        for woken in self._woken.values():
-            woken.set()
+        self._wake(*self._waiters)
 
     def _next(self, document: Document, arguments: BeginTurn, *, stays: bool) -> protocol.BeginAnswer:
         now = time.monotonic()
@@ -356,18 +368,19 @@ class Session:
 
     def _finish(self, turn_id: str) -> None:
         self._line.finish(turn_id)
-        self._wake()
+        self._wake(turn_id, *self._line.order()[:1])
+        self._settle_debts()
 
-    def _wake(self) -> None:
-        for turn_id in self._line.order()[:1]:
-            if turn_id in self._woken:
-                self._woken[turn_id].set()
+    def _wake(self, *turn_ids: str) -> None:
+        for turn_id in turn_ids:
+            for woken in self._waiters.get(turn_id, ()):
+                woken.set()
 
     def _settle_debts(self) -> None:
-        """Nobody is owed anything any more where no turn is open and no event unpublished."""
+        """The user is owed nothing any more where no turn is open or being committed, and no event unpublished."""
         document = self._document
         unsent = document is None or any(item.turn_id not in self._sent for item in document.outbox)
-        if not unsent and (self._line.lease is None or not self.active):
+        if not unsent and not self._committing and (self._line.lease is None or not self.active):
             self._host.journal.release(self.user_id)
 
     async def _load(self) -> Document:
@@ -383,8 +396,12 @@ class Session:
         return await self._host.receipts.get(self.user_id, turn_id)
 
     async def _commit(self, judge: "Callable[[Document], Document | Outcome]") -> "Outcome | protocol.Committed":
-        await self._host.journal.cover(self.user_id)
-        outcome = await self._write(judge)
+        self._committing = True
+        try:
+            await self._host.journal.cover(self.user_id)
+            outcome = await self._write(judge)
+        finally:
+            self._committing = False
         # Also where the answer is "replayed": it may be our own write, which landed although its answer got lost.
         document = self._document
         if document is not None:

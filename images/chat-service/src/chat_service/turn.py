@@ -35,6 +35,9 @@ ATTEMPTS: Final = 3
 COMPLETE_SECONDS: Final = 15.0
 """How long a completion whose outcome is unknown is tried again."""
 
+REQUEUED_SECONDS: Final = 1.0
+"""A message that reached the service so long ago takes its place in the line among those that waited with it."""
+
 WhenBusy = Literal["wait", "reject", "interrupt"]
 
 
@@ -140,6 +143,8 @@ class Turns:
             keyed=turn.keyed,
             waits=turn.when_busy != "reject",
             arrived_at=turn.arrived_at,
+            # So old, it has waited at a process that is gone.
+            requeued=time.time() - turn.arrived_at > REQUEUED_SECONDS,
             gives_up_at=time.time() + self._wait_seconds,
         )
         try:
@@ -152,8 +157,9 @@ class Turns:
         backoff = Backoff(0.05, 1.0)
         while True:
             session = self._sessions.here(turn.user_id)
+            asked, arguments = arguments, arguments.model_copy(update={"requeued": True})  # wherever it asks again
             try:
-                answer = await self._ask(turn.user_id, session, arguments)
+                answer = await self._ask(turn.user_id, session, asked)
             except (DaprError, DaprUnavailable) as error:
                 if time.monotonic() >= deadline:
                     raise unreachable(error) from error
@@ -174,8 +180,6 @@ class Turns:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await session.moved_up(turn.turn_id)
-            if not session.active:  # its line is elsewhere now, and whoever waited here comes in order
-                arguments = arguments.model_copy(update={"requeued": True})
 
     async def _ask(self, user_id: str, session: Session | None, arguments: BeginTurn) -> protocol.BeginAnswer:
         if session is not None:
