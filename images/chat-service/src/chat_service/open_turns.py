@@ -42,6 +42,7 @@ class OpenTurn:
         self._followers = 0
         self._leaving: asyncio.TimerHandle | None = None
         self._why: Problem | None = None
+        self._drained = False
         self._task = asyncio.create_task(self._run())
 
     # What the turn tells: the listener.
@@ -92,6 +93,14 @@ class OpenTurn:
                         await news.wait()
                 except TimeoutError:
                     yield format_sse_event(comment=self.state)
+
+    async def events_until_drained(self) -> AsyncIterator[bytes]:
+        """All events of the turn, for a process that handed it on. Where this one goes before the turn has run they
+        break off, as they do where it dies: the other then takes the turn elsewhere."""
+        async for event in self.events(None):
+            if self._drained:
+                return
+            yield event
 
     async def cancel(self, why: Problem) -> bool:
         """Ends the turn without a reply; False where its completion was sent first. Returns when it is over."""
@@ -154,6 +163,7 @@ class OpenTurn:
                 self.token(committed.reply)
             self._end("message", reply_body(self.turn.user_id, committed))
             return committed
+        self._drained = DRAINING in problem.headers
         self._end("error", bytes(problem.response().body))
         raise problem
 

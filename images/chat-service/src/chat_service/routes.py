@@ -155,7 +155,12 @@ class ChatRoutes:
         outgoing = Outgoing(turn.user_id, "POST", "/chat/", _relayed(turn, accept), await request.body())
         if stream:
             told = {"Cache-Control": "no-store", "Idempotency-Key": turn.turn_id}
-            return StreamingResponse(self._chat_events(request, turn, outgoing), media_type=EVENT_STREAM, headers=told)
+            if RELAYED in request.headers:  # refusals are statuses here: the process that asks may go elsewhere
+                await self._elsewhere(request, outgoing)
+                events = self._open_turns.join(turn, stream=True).events_until_drained()
+            else:
+                events = self._chat_events(request, turn, outgoing)
+            return StreamingResponse(events, media_type=EVENT_STREAM, headers=told)
         answer = await _unless_gone(request, self._elsewhere(request, outgoing))
         if answer is not None:
             return Response(answer.body, answer.status, answer.headers)
