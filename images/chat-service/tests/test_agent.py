@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from chat_service.agent import ChatAgent, Context, instructions
+from chat_service.agent import ChatAgent, Context, OnToken, instructions
 from chat_service.memory import Memory
 from daca_common.dapr import DaprClient
 from daca_common.model import ModelClient, ModelSettings
@@ -16,6 +16,11 @@ CONTEXT = Context(
     memory=Memory(name="Junaid", preferred_style="casual", user_summary="Junaid likes books."),
     window=(("Hi there", "Hello Junaid!"),),
     running_summary="",
+)
+
+CHUNK = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m",'
+    b'"choices":[{"index":0,"finish_reason":"stop","delta":{"role":"assistant","content":"Hello!"}}]}\n\n'
 )
 
 
@@ -28,12 +33,18 @@ class Model:
         self.messages: list[dict[str, Any]] = [{"role": "assistant", "content": "Hello!"}]
         self.delay = 0.0
         self.port = 0
+        self.breaks_off = 0
+        """So many of the next requests get no answer: their connection is closed."""
         self.odd: tuple[str, bytes] | None = None
         """Content type and body of an answer as no server should give it."""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.requests.append(await request.json())
         await asyncio.sleep(self.delay)
+        if self.breaks_off:
+            self.breaks_off -= 1
+            assert request.transport
+            request.transport.close()
         if self.odd is not None:
             return web.Response(body=self.odd[1], content_type=self.odd[0])
         if self.status != 200:
@@ -73,13 +84,15 @@ async def replied(
     context: Context = CONTEXT,
     timeout_seconds: float = 5.0,
     context_tokens: int = 32_000,
+    on_token: OnToken | None = None,
     **settings: Any,
 ) -> str:
     options = ModelSettings(model_base_url=f"http://127.0.0.1:{port}/v1", dapr_http_port=1, **settings)
     async with DaprClient(options.dapr_http_port) as dapr:
         client = ModelClient(options, dapr)
         try:
-            return await ChatAgent(client, options.model, timeout_seconds, context_tokens).reply(text, context)
+            agent = ChatAgent(client, options.model, timeout_seconds, context_tokens)
+            return await agent.reply(text, context, on_token)
         finally:
             await client.close()
 
@@ -155,6 +168,22 @@ async def test_a_failed_model_call_is_a_problem_and_never_a_reply(model: Model, 
     assert failed.value.status == answered
     assert "Nothing was stored" in failed.value.detail
     assert len(model.requests) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_connection_that_the_model_closes_as_it_is_used_is_tried_once_more(model: Model, streamed: bool):
+    model.breaks_off = 1
+    if streamed:
+        model.odd = ("text/event-stream", CHUNK + b"data: [DONE]\n\n")
+    assert await replied(model.port, on_token=(lambda _: None) if streamed else None) == "Hello!"
+    assert len(model.requests) == 2
+
+
+async def test_a_model_that_closes_each_connection_is_a_503(model: Model):
+    model.breaks_off = 2
+    with pytest.raises(Problem) as raised:
+        await replied(model.port)
+    assert (raised.value.status, len(model.requests)) == (503, 2)
 
 
 async def test_a_model_that_is_too_slow_is_a_504(model: Model):

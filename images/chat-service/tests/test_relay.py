@@ -191,7 +191,7 @@ class TestPodsThatGo:
             body = {"user_id": "junaid", "text": "tell me"}
             async with two.client.stream("POST", "/chat/", json=body, headers=STREAM) as stream:
                 async for line in stream.aiter_lines():
-                    seen.append(line)
+                    seen.append(line)  # noqa: PERF401 - each is looked at as it comes
 
         # The session lives in the first pod.
         url = f"http://127.0.0.1:{one.sidecar.port}/v1.0/actors/UserSessionActor/junaid/method/Locate"

@@ -349,7 +349,7 @@ class TestMany:
         pod.sidecar.before = hang
         for round_number in range(2):
             answers = await asyncio.gather(*(pod.say("hi", user_id=f"u{round_number}-{n}") for n in range(100)))
-            assert {answer.status_code for answer in answers} == {200}
+            assert {answer.status_code for answer in answers} == {200}, {answer.text for answer in answers}
         back.set()
         await until(lambda: len(pod.sidecar.published) == 200, 20)
 

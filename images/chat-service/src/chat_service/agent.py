@@ -14,8 +14,10 @@ from typing import Final
 import openai
 from agents import (
     Agent,
+    ModelRetrySettings,
     ModelSettings,
     OpenAIChatCompletionsModel,
+    RetryPolicyContext,
     RunConfig,
     Runner,
     TResponseInputItem,
@@ -58,6 +60,21 @@ class Context:
     memory: Memory
     window: tuple[tuple[str, str], ...]
     running_summary: str
+
+
+def _unconnected(error: Exception) -> bool:
+    """Whether there is no connection. The aiohttp transport calls every failure of one a ConnectTimeout."""
+    return isinstance(error.__cause__, ConnectTimeout) or (
+        isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError)
+    )
+
+
+def _retries(context: RetryPolicyContext) -> bool:
+    return _unconnected(context.error)
+
+
+# A server may close a kept connection in the very moment in which it is used again.
+RETRY: Final = ModelRetrySettings(max_retries=1, backoff={"initial_delay": 0.01}, policy=_retries)
 
 
 @function_tool
@@ -133,9 +150,7 @@ class ChatAgent:
 
     def _problem(self, error: Exception) -> Problem:
         name = type(error).__name__
-        # The aiohttp transport calls every failure to connect, a refusal too, a ConnectTimeout.
-        unconnected = isinstance(error.__cause__, ConnectTimeout)
-        if isinstance(error, (TimeoutError, openai.APITimeoutError)) and not unconnected:
+        if isinstance(error, (TimeoutError, openai.APITimeoutError)) and not _unconnected(error):
             detail = f"The model did not answer within {self._timeout_seconds:g} s. Nothing was stored; send it again."
             return Problem(504, detail, kind="/problems/model-timeout")
         if isinstance(error, (openai.APIConnectionError, openai.RateLimitError)):
@@ -169,7 +184,7 @@ class ChatAgent:
                 tools=[get_current_time],
                 model=OpenAIChatCompletionsModel(model=self._model, openai_client=client),
                 # Without include_usage a streamed answer ends without its token counts.
-                model_settings=ModelSettings(include_usage=True),
+                model_settings=ModelSettings(include_usage=True, retry=RETRY),
             )
         return self._agent
 

@@ -90,7 +90,7 @@ class Line:
         return True
 
     def leave(self, turn_id: str, token: str, claim: str) -> bool:
-        """Gives up a turn's lease, known by its token or its claim, or its claim to a place; False where it has none."""
+        """Gives up a turn's lease, known by its token or claim, or a claim to its place; False where it has none."""
         lease = self._lease
         if (
             lease is not None
