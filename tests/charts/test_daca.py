@@ -130,6 +130,7 @@ class TestServices:
             ("chatService.turn.whenBusy=interrupt", "TURN_WHEN_BUSY"),
             ("chatService.turn.resumeSeconds=0", "TURN_RESUME_SECONDS"),
             ("chatService.turn.keySeconds=2592000", "TURN_KEY_SECONDS"),
+            ("chatService.retention.sessionSeconds=31536000", "SESSION_RETENTION_SECONDS"),
             ("model.contextTokens=10000000", "MODEL_CONTEXT_TOKENS"),
             ("agentMemoryService.retention.transcriptSeconds=31536000", "TRANSCRIPT_RETENTION_SECONDS"),
         ],

@@ -118,6 +118,10 @@ class TestAgreement:
         ("chatService.turn.resumeSeconds=301", ["/chatService/turn/resumeSeconds", "maximum", "300"]),
         ("chatService.turn.keySeconds=59", ["/chatService/turn/keySeconds", "minimum", "60"]),
         ("chatService.turn.keySeconds=24h", ["/chatService/turn/keySeconds", "string", "integer"]),
+        (
+            "chatService.retention.sessionSeconds=-1",
+            ["/chatService/retention/sessionSeconds", "minimum", "0"],
+        ),
         ("model.contextTokens=999", ["/model/contextTokens", "minimum", "1,000"]),
         (
             "agentMemoryService.retention.transcriptSeconds=-1",

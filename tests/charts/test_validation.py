@@ -25,6 +25,14 @@ from tests.charts.conftest import CHART
             "chatService.turn.queueLimit (64) is more than chatService.turn.openLimit (63)",
         ),
         ("chatService.turn.keySeconds=60,model.timeoutSeconds=31", "chatService.turn.keySeconds (60) is less than 61"),
+        (
+            "chatService.retention.sessionSeconds=86399",
+            "chatService.retention.sessionSeconds (86399) is less than chatService.turn.keySeconds (86400)",
+        ),
+        (
+            "chatService.retention.sessionSeconds=86400,chatService.actor.idleTimeoutSeconds=86401",
+            "is less than chatService.actor.idleTimeoutSeconds (86401)",
+        ),
         ("redis.maxMemory=769mb", "more than 60 % of redis.resources.limits.memory (1280Mi)"),
         ("redis.maxMemory=1gb", "redis.maxMemory (1gb)"),
         ("redis.resources.limits.memory=1300M", "redis.maxMemory (768mb)"),
@@ -58,6 +66,7 @@ def test_all_that_is_wrong_is_told_at_once(refusal):
         "chatService.service.type=NodePort",
         "chatService.service.type=NodePort,chatService.service.nodePort=30010",
         "chatService.turn.keySeconds=60",
+        "chatService.retention.sessionSeconds=86400",
         "redis.maxMemory=1228mb,redis.resources.limits.memory=2Gi",
         "redis.maxMemory=3gb,redis.resources.limits.memory=null",
         "dapr.pubsub.processingTimeoutMs=80000,dapr.resiliency.event.retryInterval=2.5s",

@@ -9,6 +9,7 @@ pytestmark = pytest.mark.e2e
 
 KEY_SECRET = "gemini-api-key"
 STAND_IN = "stand-in-for-gemini"
+RETENTION = "chatService.retention.sessionSeconds=86400"
 
 
 def test_helm_test_holds_a_conversation(cluster):
@@ -22,7 +23,7 @@ def test_upgrade_and_rollback_keep_secrets_and_history(cluster, user_id):
     cluster.client.send(user_id, "Hi there", session_id)
     pods = _names(cluster)
 
-    cluster.upgrade("--set", "chatService.actor.reentrancy=true")
+    cluster.upgrade("--set", f"chatService.actor.reentrancy=true,{RETENTION}")
     assert not _names(cluster) & pods
     assert _made_once(cluster) == secrets
     assert "Hi there" in cluster.client.send(user_id, "What did I say before?", session_id)["reply"]
@@ -30,12 +31,29 @@ def test_upgrade_and_rollback_keep_secrets_and_history(cluster, user_id):
     with ThreadPoolExecutor(8) as pool:
         turns = list(pool.map(lambda n: cluster.client.send(user_id, f"message {n}", session_id), range(8)))
     assert sorted(turn["sequence"] for turn in turns) == list(range(3, 11))
+    assert 86_000 < int(cluster.redis("TTL", _key(user_id, "history"))) <= 86_400
 
     cluster.roll_back(revision)
     assert _made_once(cluster) == secrets
     last = max(turns, key=lambda turn: turn["sequence"])
     assert cluster.actor(user_id, "GetConversationHistory")[-1]["turn_id"] == last["turn_id"]
     assert len(cluster.said(session_id, 20)) == 20
+    cluster.client.send(user_id, "Kept for ever again", session_id)
+    assert int(cluster.redis("TTL", _key(user_id, "history"))) == -1
+
+
+def test_who_comes_back_after_their_session_has_expired_starts_a_new_history_and_is_counted_on(cluster, user_id):
+    revision = cluster.revision()
+    try:
+        cluster.upgrade("--set", RETENTION)
+        for number in range(3):
+            cluster.client.send(user_id, f"message {number}")
+        cluster.redis("PEXPIRE", _key(user_id, "history"), "1")  # a day later
+        cluster.upgrade("--set", f"{RETENTION},chatService.logLevel=DEBUG")  # their session is active nowhere
+        answered = cluster.client.send(user_id, "What did I say before?")
+        assert (answered["sequence"], "message" in answered["reply"]) == (4, False)
+    finally:
+        cluster.roll_back(revision)
 
 
 def test_without_a_key_gemini_is_a_clear_503_and_a_key_made_later_is_used(cluster, user_id, stand_in, no_key):
@@ -110,6 +128,10 @@ def _make_key(cluster, data):
 def _made_once(cluster):
     """What the chart makes at the first install: the password of Redis, the token between sidecar and service."""
     return [cluster.kube.core.read_namespaced_secret(name, cluster.namespace).data for name in ("redis", "app-token")]
+
+
+def _key(user_id, kind):
+    return f"chat-service||UserSessionActor||{user_id}||{kind}-{user_id}"
 
 
 def _names(cluster):

@@ -9,6 +9,7 @@ import pytest
 from agent_memory_service.events import MAX_EVENT
 from agent_memory_service.transcripts import APART_BYTES, NUMBERS_PER_PAGE, TURNS_PER_PAGE
 from aiohttp import web
+from daca_common.dapr import FOR_EVER
 from support.events import conversation_updated
 from support.serving import Start
 from support.sidecar import MAX_BODY, FakeSidecar, hang_up
@@ -305,7 +306,18 @@ async def test_retention_is_the_ttl_of_every_text(start: Start, sidecar: FakeSid
 
 async def test_without_retention_nothing_expires(client: httpx2.AsyncClient, sidecar: FakeSidecar) -> None:
     await deliver(client, conversation_updated(1))
-    assert {sidecar.state["statestore"].ttl(key) for key in sidecar.state["statestore"]} == {None}
+    assert {sidecar.state["statestore"].ttl(key) for key in sidecar.state["statestore"]} == {None, FOR_EVER}
+
+
+async def test_a_page_that_is_written_to_after_the_retention_ended_expires_no_more(
+    start: Start, sidecar: FakeSidecar
+) -> None:
+    state = sidecar.state["statestore"]
+    async with start(transcript_retention_seconds=100) as client:
+        await deliver(client, conversation_updated(1))
+    async with start() as client:
+        await deliver(client, conversation_updated(2))
+    assert state.ttl("turns-s1:junaid:0") == FOR_EVER
 
 
 async def test_a_store_that_is_full_says_so_and_can_be_read(client: httpx2.AsyncClient, sidecar: FakeSidecar) -> None:

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from chat_service.document import Document
 from chat_service.store import PROBED, ActiveElsewhere, DocumentStore, ReceiptStore
-from daca_common.dapr import DaprClient, DaprError
+from daca_common.dapr import FOR_EVER, DaprClient, DaprError
 from support.sidecar import FakeSidecar, State
 
 ALICE = ("UserSessionActor", "alice")
@@ -31,6 +31,11 @@ async def dapr(sidecar: FakeSidecar) -> AsyncIterator[DaprClient]:
 @pytest.fixture
 def documents(dapr: DaprClient) -> DocumentStore:
     return DocumentStore(dapr)
+
+
+@pytest.fixture
+def expiring(dapr: DaprClient) -> DocumentStore:
+    return DocumentStore(dapr, retention_seconds=100)
 
 
 @pytest.fixture
@@ -148,6 +153,47 @@ class TestItsFooting:
         await documents.save("alice", replace(found, rev=found.rev + 1))
 
 
+class TestRetention:
+    async def test_a_document_lasts_so_long_from_its_last_write(self, expiring: DocumentStore, state: State):
+        await saved(expiring, 3)
+        assert state.ttl(KEY) == 100
+
+    async def test_who_comes_back_after_their_document_has_expired_is_counted_on(
+        self, expiring: DocumentStore, state: State
+    ):
+        await saved(expiring, 3)
+        state.delete(KEY)
+        document = await expiring.load("alice")
+        assert (document.turn_no, document.sequence, document.window) == (3, 3, ())
+        again = document.commit(
+            turn_id="t4", session_id="s", user_text="back", reply_text="ok", fingerprint="f", now="2026-01-01"
+        )
+        await expiring.save("alice", replace(again, rev=1))
+        assert (await expiring.load("alice")).window == again.window
+        assert state.ttl("counters-alice") is None
+
+    async def test_a_new_user_has_no_counters(self, expiring: DocumentStore):
+        assert await expiring.load("alice") == Document()
+
+    async def test_a_document_that_is_kept_for_ever_loses_the_time_that_it_had(
+        self, expiring: DocumentStore, documents: DocumentStore, state: State
+    ):
+        document = await saved(expiring, 3)
+        await documents.save("alice", replace(document, rev=4))
+        assert state.ttl(KEY) == FOR_EVER
+        assert list(state) == [KEY, "counters-alice"]
+
+    async def test_without_a_retention_nothing_is_kept_besides(self, documents: DocumentStore, state: State):
+        await saved(documents, 1)
+        assert list(state) == [KEY]
+
+    async def test_a_key_that_is_made_anew_expires_too(self, expiring: DocumentStore, state: State):
+        document = await saved(expiring, 1)
+        state.restore(KEY, document.dump(), 1000)
+        await expiring.save_where_the_count_differs("alice", document, document.clear())
+        assert (state.etag(KEY), state.ttl(KEY)) == ("1", 100)
+
+
 class TestReceipts:
     @pytest.fixture
     def receipts(self, dapr: DaprClient) -> ReceiptStore:
@@ -167,6 +213,14 @@ class TestReceipts:
         expired = await receipts.get("alice", "t1")
         assert expired is not None
         assert (expired.reply_text, expired.session_id) == (None, "s")
+
+    async def test_under_a_retention_what_tells_that_a_key_was_used_expires_too(
+        self, dapr: DaprClient, sidecar: FakeSidecar
+    ):
+        receipts = ReceiptStore(dapr, "statestore", key_seconds=60, retention_seconds=100)
+        await receipts.put("alice", 1, said("hi").exchanges)
+        state = sidecar.state["statestore"]
+        assert [state.ttl(key) for key in ("reply-alice:t1", "receipt-alice:t1", "receipts-alice:1")] == [60, 100, 100]
 
     async def test_there_is_none_of_another_users_turn(self, receipts: ReceiptStore):
         await receipts.put("alice", 1, said("hi").exchanges)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-from daca_common.dapr import DaprClient
+from daca_common.dapr import FOR_EVER, DaprClient
 
 VERSION: Final = 2
 """Of every document. Of version 1 only memories are met, and these are the same; its transcripts lay under other keys,
@@ -17,7 +17,6 @@ all users' in one, and were never released."""
 ATTEMPTS: Final = 10
 ERASED_SECONDS: Final = 3600
 """How long the mark of an erased document stays: longer than any request lasts."""
-WITHOUT_TTL: Final = -1
 
 Document = dict[str, Any]
 
@@ -73,7 +72,7 @@ class Documents:
             looks the same. Reading again tells.
         """
         if ttl_seconds is None and over.erased:
-            ttl_seconds = WITHOUT_TTL  # that of the mark would go on
+            ttl_seconds = FOR_EVER  # that of the mark would go on
         return await self._dapr.save_state(self._store, key, document, over.etag, ttl_seconds=ttl_seconds)
 
     async def update(self, key: str, change: Change) -> bool:

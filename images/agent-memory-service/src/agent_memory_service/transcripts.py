@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 
 import orjson
 from daca_common.conversation_updated import ConversationUpdated
+from daca_common.dapr import FOR_EVER
 
 from agent_memory_service.documents import ATTEMPTS, VERSION, Contended, Document, Documents, Found, pause
 from agent_memory_service.users import Users
@@ -106,7 +107,8 @@ class Transcripts:
     def __init__(self, documents: Documents, users: Users, retention_seconds: int = 0) -> None:
         self._documents = documents
         self._users = users
-        self._ttl = retention_seconds or None
+        self._expire = bool(retention_seconds)
+        self._ttl = retention_seconds or FOR_EVER
 
     async def append(self, event: ConversationUpdated) -> Appended:
         """Adds a turn.
@@ -160,7 +162,7 @@ class Transcripts:
                 turns: list[_Stub] = page.document["turns"] if page.document else []
                 shown = [turn for turn in turns if before is None or turn["sequence"] < before]
                 newest += [(number, turn) for turn in sorted(shown, key=lambda turn: -turn["sequence"])]
-            if self._ttl and missing >= READS_AT_ONCE:
+            if self._expire and missing >= READS_AT_ONCE:
                 break  # older ones have expired, too
         end = len(newest)
         if limit is not None and end > limit:

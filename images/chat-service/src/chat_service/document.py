@@ -141,6 +141,16 @@ class Document:
         shown["exchanges"] = [item.dump() for item in self.exchanges]
         return {**self.more, **shown, "version": VERSION}
 
+    @classmethod
+    def counting_on(cls, counters: dict[str, int]) -> Self:
+        """The document of a user whose last one has expired; ``counters()`` of that is all that is left."""
+        turn_no = counters["turn_no"]
+        return cls(turn_no=turn_no, sequence=counters["sequence"], cleared_through=turn_no, summarized_through=turn_no)
+
+    def counters(self) -> dict[str, int]:
+        """What must outlive the document: its turns are numbered on from there."""
+        return {"turn_no": self.turn_no, "sequence": self.sequence}
+
     @property
     def window(self) -> tuple[Exchange, ...]:
         """The last exchanges of the history, oldest first."""

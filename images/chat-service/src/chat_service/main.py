@@ -48,8 +48,10 @@ class Service:
         self.host = SessionHost(
             name=settings.pod_name,
             address=address,
-            documents=DocumentStore(self.state),
-            receipts=ReceiptStore(self.state, settings.state_store, settings.turn_key_seconds),
+            documents=DocumentStore(self.state, settings.session_retention_seconds),
+            receipts=ReceiptStore(
+                self.state, settings.state_store, settings.turn_key_seconds, settings.session_retention_seconds
+            ),
             journal=self.journal,
             publisher=self.events,
             lease_seconds=settings.turn_lease_seconds,

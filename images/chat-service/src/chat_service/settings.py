@@ -41,6 +41,8 @@ class Settings(ModelSettings):
     """How long a streamed turn with an Idempotency-Key goes on after its client broke off, so that it may resume."""
     turn_key_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
     """How long a retry under an Idempotency-Key gets its reply; later the key is refused."""
+    session_retention_seconds: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """How long a session is kept after its last turn; 0: for ever."""
     model_context_tokens: Annotated[int, Field(ge=1000, le=10_000_000)] = 32_000
     """What the model takes of a conversation, estimated; the oldest exchanges are left out above it."""
 

@@ -9,6 +9,9 @@ refused.
 many there are. A receipt is the same whoever writes it, so it needs no fence. Its reply lasts as long as a key is
 promised to be known; what remains tells that the key was used. Pages list a user's receipts, so that all can be
 removed.
+
+**Retention**, where it is set, is the TTL of all of these, from the last write of each. What is left of a user are the
+counters, in a key of their own: a user who comes back counts on, so what the memory service knows of them stays true.
 """
 
 import itertools
@@ -17,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from daca_common.dapr import CREATE, DaprClient, DaprError
+from daca_common.dapr import CREATE, FOR_EVER, DaprClient, DaprError
 from daca_common.logs import pseudonym
 
 from chat_service.document import Document, Exchange, Receipt
@@ -37,8 +40,11 @@ class ActiveElsewhere(Exception):
 class DocumentStore:
     """Reads and writes the document of an actor that is active in this process."""
 
-    def __init__(self, dapr: DaprClient) -> None:
+    def __init__(self, dapr: DaprClient, retention_seconds: int = 0) -> None:
+        """A document lasts ``retention_seconds`` from its last write; 0: for ever, whatever was set before."""
         self._dapr = dapr
+        self._retention_seconds = retention_seconds
+        self._ttl = retention_seconds or FOR_EVER
 
     async def load(self, user_id: str) -> Document:
         """The stored document; an empty one for a new user.
@@ -48,9 +54,13 @@ class DocumentStore:
             DaprError, DaprUnavailable: it could not be read.
         """
         try:
-            return Document.load(await self._dapr.get_actor_state(ACTOR_TYPE, user_id, document_key(user_id)))
+            stored = await self._dapr.get_actor_state(ACTOR_TYPE, user_id, document_key(user_id))
+            if stored is None and self._retention_seconds:
+                counters = await self._dapr.get_actor_state(ACTOR_TYPE, user_id, counters_key(user_id))
+                return Document.counting_on(counters) if counters else Document()
         except DaprError as error:
             raise _told(error) from error
+        return Document.load(stored)
 
     async def save(self, user_id: str, document: Document) -> None:
         """Writes ``document`` if the stored one still is its predecessor (``rev`` one lower).
@@ -95,7 +105,7 @@ class DocumentStore:
         found = replace(changed, rev=1)
         key = document_key(user_id)
         try:
-            await self._dapr.replace_actor_state(ACTOR_TYPE, user_id, key, found.dump())
+            await self._dapr.replace_actor_state(ACTOR_TYPE, user_id, key, found.dump(), ttl_seconds=self._ttl)
         except DaprError as error:
             raise _told(error) from error
         _log.error("the document's key was made anew: no count of writes fitted it", extra={"user": pseudonym(user_id)})
@@ -103,8 +113,12 @@ class DocumentStore:
 
     async def _save(self, user_id: str, document: Document, count: int) -> None:
         etag = str(count) if count else CREATE
+        key, value = document_key(user_id), document.dump()
+        counters = {counters_key(user_id): document.counters()} if self._retention_seconds else None
         try:
-            await self._dapr.put_actor_state(ACTOR_TYPE, user_id, document_key(user_id), document.dump(), etag)
+            await self._dapr.put_actor_state(
+                ACTOR_TYPE, user_id, key, value, etag, ttl_seconds=self._ttl, beside=counters
+            )
         except DaprError as error:
             raise _told(error) from error
 
@@ -118,11 +132,13 @@ class _Keys:
 class ReceiptStore:
     """The receipts of turns that are no longer in their user's document."""
 
-    def __init__(self, dapr: DaprClient, store: str, key_seconds: int) -> None:
-        """``key_seconds``: how long a reply is kept."""
+    def __init__(self, dapr: DaprClient, store: str, key_seconds: int, retention_seconds: int = 0) -> None:
+        """``key_seconds``: how long a reply is kept; ``retention_seconds``: and what tells that the key was used, 0:
+        for ever."""
         self._dapr = dapr
         self._store = store
         self._key_seconds = key_seconds
+        self._ttl = retention_seconds or None
 
     async def put(self, user_id: str, page: int, turns: Sequence[Exchange | Receipt]) -> None:
         """Stores receipts as one page. Repeated with the same page, or with more turns, it does no harm.
@@ -145,7 +161,7 @@ class ReceiptStore:
                 replies[keys.reply] = {"reply_text": turn.reply_text}
         if replies:
             await self._dapr.put_states(self._store, replies, ttl_seconds=self._key_seconds)
-        await self._dapr.put_states(self._store, lasting)
+        await self._dapr.put_states(self._store, lasting, ttl_seconds=self._ttl)
 
     async def get(self, user_id: str, turn_id: str) -> Receipt | None:
         """The receipt of a turn; ``None`` where there is none.
@@ -192,6 +208,11 @@ class ReceiptStore:
 def document_key(user_id: str) -> str:
     """The state key of a user's document."""
     return f"history-{user_id}"
+
+
+def counters_key(user_id: str) -> str:
+    """The state key of what is left of a user whose document has expired."""
+    return f"counters-{user_id}"
 
 
 def page_key(user_id: str, page: int) -> str:

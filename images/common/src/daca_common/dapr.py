@@ -8,7 +8,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -25,6 +25,11 @@ LARGE = 1024 * 1024
 """Bytes."""
 CREATE = "-1"
 """The ETag that writes a key only if it does not exist. Redis counts ETags from 1 and takes "0" for "do not check"."""
+
+
+FOR_EVER = -1
+"""The TTL that takes away the one that a key has.
+https://docs.dapr.io/developing-applications/building-blocks/state-management/state-store-ttl/"""
 
 
 class DaprError(Exception):
@@ -150,19 +155,39 @@ class DaprClient:
         """The value under ``key`` of an actor that is active behind this sidecar; ``None`` where there is none."""
         return (await self.request("GET", f"/v1.0/actors/{actor_type}/{_quoted(actor_id)}/state/{_quoted(key)}")).json()
 
-    async def put_actor_state(self, actor_type: str, actor_id: str, key: str, value: object, etag: str) -> None:
+    async def put_actor_state(
+        self,
+        actor_type: str,
+        actor_id: str,
+        key: str,
+        value: object,
+        etag: str,
+        *,
+        ttl_seconds: int | None = None,
+        beside: Mapping[str, object] | None = None,
+    ) -> None:
         """Writes one key, if its ETag still is ``etag`` (:data:`CREATE`: if the key does not exist).
+
+        ``beside`` are keys that are written in the same request, whatever they hold, and even where ``key`` is refused.
+        For ``ttl_seconds`` Dapr's feature ``ActorStateTTL`` must be on; :data:`FOR_EVER` takes a TTL away.
 
         Dapr answers a mismatch with a plain 500, so every :class:`DaprError` here may be one: read again, then judge.
         """
         request = {"key": key, "value": value, "etag": etag, "options": {"concurrency": "first-write"}}
-        body = orjson.dumps([{"operation": "upsert", "request": request}])
-        await self.request("PUT", f"/v1.0/actors/{actor_type}/{_quoted(actor_id)}/state", body)
+        others = [{"key": name, "value": other} for name, other in (beside or {}).items()]
+        upserts = [request | _ttl(ttl_seconds), *others]
+        operations = [{"operation": "upsert", "request": upsert} for upsert in upserts]
+        await self._change_actor_state(actor_type, actor_id, operations)
 
-    async def replace_actor_state(self, actor_type: str, actor_id: str, key: str, value: object) -> None:
+    async def replace_actor_state(
+        self, actor_type: str, actor_id: str, key: str, value: object, *, ttl_seconds: int | None = None
+    ) -> None:
         """Removes a key and makes it anew in one transaction, whatever its ETag was; that is then "1"."""
-        upsert = {"key": key, "value": value, "etag": CREATE}
+        upsert = {"key": key, "value": value, "etag": CREATE} | _ttl(ttl_seconds)
         operations = [{"operation": "delete", "request": {"key": key}}, {"operation": "upsert", "request": upsert}]
+        await self._change_actor_state(actor_type, actor_id, operations)
+
+    async def _change_actor_state(self, actor_type: str, actor_id: str, operations: Sequence[object]) -> None:
         path = f"/v1.0/actors/{actor_type}/{_quoted(actor_id)}/state"
         await self.request("PUT", path, orjson.dumps(operations))
 
@@ -251,7 +276,6 @@ class DaprClient:
 
 
 def _ttl(seconds: int | None) -> dict[str, Any]:
-    # "-1" takes away a TTL that a key has: https://docs.dapr.io/developing-applications/building-blocks/state-management/state-store-ttl/
     return {"metadata": {"ttlInSeconds": str(seconds)}} if seconds is not None else {}
 
 
