@@ -106,7 +106,11 @@ check: setup ## lint, types, unit and chart tests; needs no cluster
 .PHONY: e2e
 e2e: setup ## the tests that need the cluster of `make up`
 	$(call built,daprd placement skaffold)
-	$(VENV)/bin/pytest -m e2e
+	$(VENV)/bin/pytest -m "e2e and not long"
+
+.PHONY: e2e-long
+e2e-long: setup ## those of them that take many minutes
+	$(VENV)/bin/pytest -m long
 
 .NOTPARALLEL:
 .PHONY: test

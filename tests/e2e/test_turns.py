@@ -4,7 +4,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx2
 import pytest
@@ -77,17 +77,41 @@ class TestManyAtOnce:
             answers = list(pool.map(lambda n: chat.post("/chat/", json=message(f"{user_id}-{n}", "hi")), range(50)))
         assert [(answer.status_code, answer.json()["sequence"]) for answer in answers] == [(200, 1)] * 50
 
-    def test_one_user_sends_two_thousand_messages_back_to_back(self, cluster, chat, user_id):
+    @pytest.mark.parametrize("turns", [2000, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+    def test_one_user_sends_many_messages_back_to_back_and_what_is_kept_for_the_next_does_not_grow(
+        self, cluster, chat, user_id, turns
+    ):
         session_id = f"session-{user_id}"
-        for number in range(1, 2001):
+        sizes = []
+        for number in range(1, turns + 1):
             answer = chat.post("/chat/", json=message(user_id, f"message {number}", session_id))
             assert (answer.status_code, answer.json()["sequence"]) == (200, number), answer.text
-        cluster.wait_for(lambda: len(page(cluster, session_id)["history"]) == 20, PLENTY)
-        cluster.wait_for(lambda: said(page(cluster, session_id)["history"])[-1] == "message 2000", PLENTY)
+            if number % 500 == 0:
+                sizes.append(document_bytes(cluster, user_id))
+        assert max(sizes) < 1.5 * sizes[0]
+        cluster.wait_for(lambda: said(page(cluster, session_id)["history"])[-1] == f"message {turns}", PLENTY)
+        assert said(whole(cluster, session_id)) == [f"message {number}" for number in range(1, turns + 1)]
 
 
-def page(cluster, session_id):
-    return cluster.memory("GET", f"conversations/{quote(session_id)}?limit=10").json()
+def page(cluster, session_id, **options):
+    query = urlencode({"limit": 10} | options)
+    return cluster.memory("GET", f"conversations/{quote(session_id)}?{query}").json()
+
+
+def whole(cluster, session_id):
+    """A transcript, read page by page from its end."""
+    history, options = [], {"limit": 200}
+    while True:
+        found = page(cluster, session_id, **options)
+        history = found["history"] + history
+        if found.get("before") is None:
+            return history
+        options["before"] = found["before"]
+
+
+def document_bytes(cluster, user_id):
+    """What is written for a turn: the user's document as it is stored."""
+    return int(cluster.redis("HSTRLEN", f"chat-service||UserSessionActor||{user_id}||history-{user_id}", "data"))
 
 
 class TestKeys:
