@@ -204,9 +204,6 @@ def test_the_share_of_a_worker_that_is_gone_has_failed(sidecar, tmp_path):
     code = (
         ROUNDS.replace("PLAN", repr([(100, {})]))
         + """
-import locust.runners
-locust.runners.HEARTBEAT_INTERVAL = 0.2
-
 @events.spawning_complete.add_listener
 def die(**_):
     if share := next(iter(ids._shares.values()), None):
