@@ -29,6 +29,15 @@ def test_the_second_answer_knows_the_first_message(cluster, user_id):
     assert "Hi there" in second.json()["reply"]
 
 
+def test_what_has_changed_of_a_user_is_known_in_the_next_turn_through_any_pod(cluster, user_id):
+    for name in ("Junaid", "Ayesha", "Bilal"):
+        memory = {"name": name, "preferred_style": "casual", "user_summary": f"{name} likes books."}
+        assert cluster.memory("POST", f"memories/{user_id}/initialize", memory).status == 200
+        for pod in cluster.pods(CHAT):
+            with cluster.pod_url(pod, 8010) as url:
+                assert name in cluster.chat({"user_id": user_id, "text": "Hi there"}, url=url).json()["reply"]
+
+
 def test_both_services_welcome(cluster):
     assert "Welcome" in cluster.client.welcome("chat-service")["message"]
     assert "Welcome" in cluster.client.welcome("agent-memory-service")["message"]

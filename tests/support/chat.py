@@ -74,6 +74,12 @@ class Pod:
         headers = options.pop("headers", {}) | ({"Idempotency-Key": key} if key else {})
         return await self.client.post("/chat/", json=body, headers=headers, **options)
 
+    async def tell(self, method: str, user_id: str = "junaid") -> None:
+        """Calls a method of a user's actor through the sidecar, wherever it lives."""
+        url = f"http://127.0.0.1:{self.sidecar.port}/v1.0/actors/UserSessionActor/{user_id}/method/{method}"
+        async with httpx2.AsyncClient() as client:
+            (await client.post(url)).raise_for_status()
+
     def history(self, user_id: str = "junaid") -> list[str]:
         stored = self.sidecar.actor_state["UserSessionActor", user_id].get(f"history-{user_id}")
         return [item["user_text"] for item in stored["exchanges"]] if stored else []

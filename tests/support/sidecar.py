@@ -324,6 +324,8 @@ class FakeSidecar:
         actor_type, actor_id = _actor(request)
         body = await request.read()
         hosts = self.backend.hosts
+        if not hosts:
+            return _error(404, "ERR_ACTOR_NO_ADDRESS", f"did not find address for actor '{actor_type}||{actor_id}'")
         host = self.backend.active.setdefault((actor_type, actor_id), self if self in hosts else hosts[0])
         async with host._actor_locks[actor_type, actor_id]:
             status, answer = await host.call_actor(actor_type, actor_id, request.match_info["method"], body)

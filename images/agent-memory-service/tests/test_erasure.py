@@ -35,6 +35,10 @@ async def actor(sidecar: FakeSidecar) -> AsyncIterator[Actor]:
         actor.erased.append(user_id)
         return actor.answer
 
+    @app.put("/actors/UserSessionActor/{user_id}/method/MemoryChanged")
+    async def memory_changed(user_id: str) -> Any:
+        return {"status": "done"}
+
     async with serving(app) as url:
         sidecar.app_url = url
         sidecar.backend.hosts.append(sidecar)

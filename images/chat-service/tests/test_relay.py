@@ -5,7 +5,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import httpx2
 import pytest
 from chat_service.document import Document
 from support.chat import STREAM, Pod, SlowModel, Start, kind
@@ -194,9 +193,7 @@ class TestPodsThatGo:
                     seen.append(line)  # noqa: PERF401 - each is looked at as it comes
 
         # The session lives in the first pod.
-        url = f"http://127.0.0.1:{one.sidecar.port}/v1.0/actors/UserSessionActor/junaid/method/Locate"
-        async with httpx2.AsyncClient() as client:
-            await client.post(url)
+        await one.tell("Locate")
         asked = asyncio.create_task(ask())
         model.go_on.release()
         await until(lambda: model.open)

@@ -11,7 +11,7 @@ import pytest
 from chat_service import sessions
 from chat_service.agent import Context
 from chat_service.document import Document
-from chat_service.memory import Memory
+from chat_service.memory import Memory, Remembered
 from chat_service.protocol import AddMessage, BeginTurn, Granted, SetSummary
 from chat_service.session import Session
 from chat_service.sessions import Sessions
@@ -81,7 +81,7 @@ class MovingStore:
 
 
 class Memories:
-    async def fetch(self, user_id: str) -> Memory:
+    async def get(self, user_id: str, _: Remembered) -> Memory:
         return Memory.of_new_user(user_id)
 
 

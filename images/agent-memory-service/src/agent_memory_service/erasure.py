@@ -1,26 +1,14 @@
 """Erasing a user everywhere: the actor first, whose last turn says what is late; then a line that nothing late crosses;
 then all that is kept here. Done again after a failure, it goes on where it ended."""
 
-from typing import Any, Final, Literal
-
-from daca_common.dapr import DaprClient
-from pydantic import BaseModel
+from typing import Any
 
 from agent_memory_service.dead_letters import DeadLetters
 from agent_memory_service.memories import Memories
+from agent_memory_service.sessions import Sessions
 from agent_memory_service.summaries import Summaries
 from agent_memory_service.transcripts import Transcripts
 from agent_memory_service.users import Users
-
-ACTOR_TYPE: Final = "UserSessionActor"
-
-
-class _Erased(BaseModel):
-    """What the actor answers."""
-
-    status: Literal["erased"]
-    sequence: int
-    removed: dict[str, Any] = {}
 
 
 class Erasure:
@@ -28,7 +16,7 @@ class Erasure:
 
     def __init__(
         self,
-        dapr: DaprClient,
+        sessions: Sessions,
         *,
         users: Users,
         memories: Memories,
@@ -36,7 +24,7 @@ class Erasure:
         summaries: Summaries,
         dead_letters: DeadLetters,
     ) -> None:
-        self._dapr = dapr
+        self._sessions = sessions
         self._users = users
         self._memories = memories
         self._transcripts = transcripts
@@ -50,7 +38,7 @@ class Erasure:
             DaprError, DaprUnavailable, Contended, LaterVersion, ValidationError: it could not finish. Done again it
                 goes on.
         """
-        erased = _Erased.model_validate(await self._dapr.invoke_actor(ACTOR_TYPE, user_id, "Erase", {}))
+        erased = await self._sessions.erase(user_id)
         await self._users.bury(user_id, erased.sequence)
         was_due = await self._summaries.forget(user_id)
         had_memory = await self._memories.erase(user_id)

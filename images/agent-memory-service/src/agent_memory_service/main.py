@@ -20,6 +20,7 @@ from agent_memory_service.due import Due
 from agent_memory_service.erasure import Erasure
 from agent_memory_service.events import Events
 from agent_memory_service.memories import Memories
+from agent_memory_service.sessions import Sessions
 from agent_memory_service.settings import Settings
 from agent_memory_service.summaries import Summaries
 from agent_memory_service.transcripts import Transcripts
@@ -38,12 +39,13 @@ class Service:
         self.model = ModelClient(settings, self.dapr)
         documents = Documents(self.dapr, settings.state_store)
         users = Users(documents)
-        memories = Memories(documents)
+        sessions = Sessions(self.dapr)
+        memories = Memories(documents, sessions)
         transcripts = Transcripts(documents, users, settings.transcript_retention_seconds)
         self.summaries = Summaries(memories, transcripts, Due(documents), self.model, settings)
         dead_letters = DeadLetters(documents, users)
         erasure = Erasure(
-            self.dapr,
+            sessions,
             users=users,
             memories=memories,
             transcripts=transcripts,

@@ -7,6 +7,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from agent_memory_service.documents import VERSION, Document, Documents, Found
+from agent_memory_service.sessions import Sessions
 
 MAX_SUMMARY: Final = 2000
 """Characters of a summary; it is part of every turn's instructions."""
@@ -46,8 +47,10 @@ class Memories:
     Every method raises ``DaprError``, ``DaprUnavailable`` or ``LaterVersion`` as :class:`Documents` does.
     """
 
-    def __init__(self, documents: Documents) -> None:
+    def __init__(self, documents: Documents, sessions: Sessions) -> None:
+        """``sessions`` are told of each change before it is answered."""
         self._documents = documents
+        self._sessions = sessions
 
     async def get(self, user_id: str) -> Memory:
         """What is known of a user; where there is nothing, that of a new one."""
@@ -64,6 +67,7 @@ class Memories:
             return _document(found, memory)
 
         await self._documents.update(_key(user_id), replaced)
+        await self._sessions.tell_of_change(user_id)
 
     async def begin_summary(self, user_id: str) -> "Begun":
         """A memory, to be written with a new summary."""
@@ -76,7 +80,10 @@ class Memories:
         memory = begun.memory.model_copy(update={"user_summary": summary})
         latest = sorted({*begun.summarized, *sequences})[-SUMMARIZED:]
         document = _document(begun.found, memory) | {"summarized": latest}
-        return await self._documents.write(_key(user_id), document, begun.found)
+        written = await self._documents.write(_key(user_id), document, begun.found)
+        if written:
+            await self._sessions.tell_of_change(user_id)
+        return written
 
     async def erase(self, user_id: str) -> bool:
         """Erases a memory; whether there was one. A summary that has begun cannot be written any more.
@@ -84,7 +91,9 @@ class Memories:
         Raises:
             Contended: others wrote each time.
         """
-        return await self._documents.erase(_key(user_id)) is not None
+        erased = await self._documents.erase(_key(user_id)) is not None
+        await self._sessions.tell_of_change(user_id)
+        return erased
 
 
 class Begun(NamedTuple):

@@ -80,6 +80,10 @@ class UserSessionActorInterface(ActorInterface):
     @abstractmethod
     async def publish_events(self) -> object: ...
 
+    @actormethod(name=sessions.MEMORY_CHANGED.name)
+    @abstractmethod
+    async def memory_changed(self) -> object: ...
+
     @actormethod(name=sessions.LOCATE.name)
     @abstractmethod
     async def locate(self) -> object: ...
@@ -143,6 +147,9 @@ class UserSessionActor(Actor, UserSessionActorInterface):
 
     async def publish_events(self) -> object:
         return await self._checked(sessions.PUBLISH, {})
+
+    async def memory_changed(self) -> object:
+        return await self._checked(sessions.MEMORY_CHANGED, {})
 
     async def locate(self) -> object:
         return await self._checked(sessions.LOCATE, {})

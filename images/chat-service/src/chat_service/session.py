@@ -20,6 +20,7 @@ from daca_common.dapr import DaprError, DaprUnavailable
 from chat_service import protocol
 from chat_service.document import Document, Exchange, Receipt
 from chat_service.line import Lease, Line
+from chat_service.memory import Remembered
 from chat_service.protocol import (
     NOTHING,
     AddMessage,
@@ -98,6 +99,7 @@ class Session:
         self.activation_id = uuid4().hex
         self.active = True
         """Whether this process still is where the session lives."""
+        self.remembered = Remembered()
         self.arm_summary: Callable[[], None] = lambda: None
         """Sets the actor's timer, on which the running summary is made."""
         self._host = host
@@ -307,6 +309,11 @@ class Session:
         if await self.unsent():
             await self._host.journal.cover(self.user_id)
             self._host.publisher.start(self)
+        return self._answer(protocol.Done)
+
+    async def memory_changed(self, _: NoArguments = NOTHING) -> protocol.Done:
+        """What is known of the user has changed: the next turn asks for it anew."""
+        self.remembered.forget()
         return self._answer(protocol.Done)
 
     async def locate(self, _: NoArguments = NOTHING) -> protocol.Done:

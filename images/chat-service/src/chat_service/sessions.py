@@ -70,6 +70,9 @@ SUMMARIZE: Final[Method[protocol.SetSummary, protocol.Done]] = Method(
 PUBLISH: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
     "PublishEvents", protocol.NoArguments, TypeAdapter(protocol.Done), Session.publish_events
 )
+MEMORY_CHANGED: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
+    "MemoryChanged", protocol.NoArguments, TypeAdapter(protocol.Done), Session.memory_changed
+)
 LOCATE: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
     "Locate", protocol.NoArguments, TypeAdapter(protocol.Done), Session.locate
 )

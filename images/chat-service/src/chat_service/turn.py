@@ -1,7 +1,6 @@
 """The turn: begin, run the agent, complete. One message of one user, answered and committed exactly once or not at all.
 
 1. ``BeginTurn`` at the user's session: *granted*, *replayed* (committed before: here is the reply) or *busy* (wait).
-   What is known of the user is fetched at the same time.
 2. The agent runs here, outside the actor, while the lease is renewed.
 3. ``CompleteTurn`` commits. A completion that another turn has overtaken is *stale*, and the turn starts again.
 
@@ -23,7 +22,7 @@ from daca_common.problems import FieldError, Problem
 
 from chat_service import protocol
 from chat_service.agent import ChatAgent, Context
-from chat_service.memory import MemoryClient
+from chat_service.memory import MemoryClient, Remembered
 from chat_service.protocol import BeginTurn, CompleteTurn, TurnRef, fingerprint
 from chat_service.session import Session
 from chat_service.sessions import ABANDON, BEGIN, COMPLETE, RENEW, Sessions
@@ -104,28 +103,26 @@ class Turns:
             Problem: 409 (busy by setting, overtaken too often, cancelled), 422 (key used for another message), 429 (too
                 many wait), 502/503/504.
         """
-        memory = asyncio.create_task(self._memory.fetch(turn.user_id))
-        try:
-            for attempt in range(ATTEMPTS):
-                grant = await self._begin(turn)
-                if isinstance(grant, protocol.Replayed):
-                    return _committed(grant, replayed=True)
-                if attempt:
-                    listener.restart()
-                async with self._leased(turn, grant):
-                    listener.running()
-                    context = Context(
-                        memory=await memory,
-                        window=tuple((item.user_text, item.reply_text) for item in grant.window),
-                        running_summary=grant.running_summary,
-                    )
-                    reply = await self._agent.reply(turn.text, context, listener.token if stream else None)
-                    listener.completing()
-                    answer = await self._complete(turn, grant, reply)
-                if isinstance(answer, (protocol.Committed, protocol.Replayed)):
-                    return _committed(answer, replayed=isinstance(answer, protocol.Replayed))
-        finally:
-            memory.cancel()
+        for attempt in range(ATTEMPTS):
+            grant = await self._begin(turn)
+            if isinstance(grant, protocol.Replayed):
+                return _committed(grant, replayed=True)
+            if attempt:
+                listener.restart()
+            async with self._leased(turn, grant):
+                listener.running()
+                session = self._sessions.here(turn.user_id)
+                remembered = session.remembered if session is not None else Remembered()
+                context = Context(
+                    memory=await self._memory.get(turn.user_id, remembered),
+                    window=tuple((item.user_text, item.reply_text) for item in grant.window),
+                    running_summary=grant.running_summary,
+                )
+                reply = await self._agent.reply(turn.text, context, listener.token if stream else None)
+                listener.completing()
+                answer = await self._complete(turn, grant, reply)
+            if isinstance(answer, (protocol.Committed, protocol.Replayed)):
+                return _committed(answer, replayed=isinstance(answer, protocol.Replayed))
         raise Problem(
             409,
             f"The conversation changed {ATTEMPTS} times while this was answered. Nothing was stored; send it again.",
