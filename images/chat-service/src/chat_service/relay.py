@@ -35,7 +35,7 @@ TURN: Final = "Daca-Turn-Id"
 KNOWN: Final = 50_000
 """Users whose whereabouts are remembered."""
 
-CONNECT_SECONDS: Final = 1.0
+CONNECT_SECONDS: Final = 0.5
 ATTEMPTS: Final = 3
 """Tries of one address that does not answer, before the session is called through Dapr."""
 
@@ -79,6 +79,12 @@ class Incoming:
             self.stream.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Whereabouts:
+    address: str
+    found_at: float
+
+
 class Relay:
     """Hands requests on to the processes where the sessions live."""
 
@@ -89,7 +95,10 @@ class Relay:
         self._address = address
         self._wait_seconds = wait_seconds
         self._silent_seconds = silent_seconds
-        self._known: OrderedDict[str, str] = OrderedDict()
+        self._known: OrderedDict[str, _Whereabouts] = OrderedDict()
+        self._left: dict[str, float] = {}
+        """Addresses of processes that go, or did not answer, and when that was found. All whose sessions were there are
+        looked for again, rather than each of them waiting for it."""
         self._client: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -123,8 +132,12 @@ class Relay:
                 _log.info("a relayed request broke off", extra={"error": type(error).__name__})
                 failures += 1
                 answer = None
+                self._left[address] = time.monotonic()
+            if answer is not None and DRAINING in answer.headers:
+                self._left[address] = time.monotonic()
+                return None
             if answer is not None and answer.status != 421:
-                return None if DRAINING in answer.headers else answer
+                return answer
             self._known.pop(request.user_id, None)
             if failures >= ATTEMPTS or time.monotonic() >= deadline:
                 return None
@@ -134,16 +147,17 @@ class Relay:
         """Where a user's session lives; ``None``: here."""
         if self._sessions.here(user_id) is not None:
             return None
-        address = self._known.get(user_id)
-        if address is None:
-            address = (await self._sessions.call(user_id, LOCATE, NOTHING)).address
-            if address == self._address:
-                return None
-            self._known[user_id] = address
-            while len(self._known) > KNOWN:
-                self._known.popitem(last=False)
-        else:
+        known = self._known.get(user_id)
+        if known is not None and known.found_at > self._left.get(known.address, 0.0):
             self._known.move_to_end(user_id)
+            return known.address
+        found_at = time.monotonic()
+        address = (await self._sessions.call(user_id, LOCATE, NOTHING)).address
+        if address == self._address:
+            return None
+        self._known[user_id] = _Whereabouts(address, found_at)
+        while len(self._known) > KNOWN:
+            self._known.popitem(last=False)
         return address
 
     async def _send(self, address: str, request: Outgoing) -> Incoming:

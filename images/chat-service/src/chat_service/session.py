@@ -193,6 +193,9 @@ class Session:
 
         async with self._lock:
             answer: protocol.CompleteAnswer = await self._commit(judge)
+            if isinstance(answer, protocol.Stale):
+                self._document = None  # what is stored decides, not what was known here before
+                answer = await self._commit(judge)
             # Sent again so late that the document knows it no longer, it looks like one that was overtaken.
             if isinstance(answer, protocol.Stale):
                 known = await self._find(await self._load(), arguments.turn_id, keyed=True)
@@ -306,6 +309,8 @@ class Session:
 
     async def publish_events(self, _: NoArguments = NOTHING) -> protocol.Done:
         """Sees to it that what is unpublished gets published: once this returns, this process's journal knows of it."""
+        async with self._lock:
+            self._document = None  # the process that held the user may have written after this one had read
         if await self.unsent():
             await self._host.journal.cover(self.user_id)
             self._host.publisher.start(self)
