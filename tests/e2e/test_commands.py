@@ -32,6 +32,7 @@ def test_every_make_command_of_the_readme_is_tried_somewhere():
         "make up CLUSTER=current IMAGE_REGISTRY=ghcr.io/you": "test_cluster_commands.py",
         "make up MODEL=gemini": "test_cluster_commands.py",
         "make up NODES=2": "e2e/test_nodes.py",
+        "make bench": "e2e/test_bench.py",
         "make load": "e2e/test_load_scenarios.py",
         "make local": "e2e/test_local.py",
         "skaffold dev": "e2e/test_skaffold.py",
