@@ -13,7 +13,8 @@ from zlib import crc32
 
 from agent_memory_service.documents import VERSION, Document, Documents, Found
 
-SHARDS: Final = 16
+SHARDS: Final = 64
+"""A write holds all who are due in its shard, and goes for all of them who come while it waits for the one before."""
 LOOK_SECONDS: Final = 20.0
 LOOKS: Final = 3
 GONE: Final = -1
@@ -97,7 +98,7 @@ class Due:
         await self._documents.update(PROCESSES_KEY, met)
         self._beat = beat
         if missed:  # another took this process for gone, and its journal
-            await asyncio.gather(*(shard.write_again() for shard in self._shards))
+            await asyncio.gather(*(shard.write_again() for shard in self._shards if shard.users))
         return others
 
     async def _forget(self, processes: list[str]) -> None:
