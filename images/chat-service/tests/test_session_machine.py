@@ -252,8 +252,8 @@ class SessionMachine(RuleBasedStateMachine):
         self._call(turn.session._host.name, turn.session.abandon(ref))
 
     @precondition(lambda self: self.running)
-    @rule(which=st.integers(0, 7))
-    def a_turn_is_cancelled(self, which: int) -> None:
+    @rule(which=st.integers(0, 7), answers_all_the_same=st.booleans())
+    def a_turn_is_cancelled(self, which: int, answers_all_the_same: bool) -> None:
         turn = self.running[which % len(self.running)]
         if (at := self._session(self.home)) is None:
             return
@@ -261,6 +261,8 @@ class SessionMachine(RuleBasedStateMachine):
         if isinstance(answer, protocol.Cancelled):
             assert turn.turn_id not in self.known or self.lost, "a committed turn is called cancelled"
             self.cancelled.add(turn.turn_id)
+            if answers_all_the_same:
+                self.a_model_has_answered(which)
         elif isinstance(answer, protocol.Replayed):
             self._told(answer)
 
@@ -510,7 +512,7 @@ NORMAL = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-HUNT = settings(NORMAL, max_examples=400, phases=[Phase.generate])
+HUNT = settings(NORMAL, max_examples=2000, phases=[Phase.generate])
 
 TestSession = SessionMachine.TestCase
 TestSession.settings = NORMAL
