@@ -6,7 +6,6 @@ promises of chat-service and its actors, unless a test has it do something else.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from actor_load.record import percentile
+from support.serving import free_port
 
 LOAD_TESTS = Path(__file__).parents[1]
 
@@ -243,12 +243,6 @@ class Run:
     def requests(self, start):
         """Requests under names that start so."""
         return sum(entry.requests for name, entry in self.entries.items() if name.startswith(start))
-
-
-def free_port():
-    """A port for Locust's master."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def distributed(processes):

@@ -8,8 +8,9 @@ from collections import Counter
 from contextlib import contextmanager
 
 import pytest
+from support.serving import free_port
 
-from .locust_runs import LOAD_TESTS, command, distributed, found, free_port, load, serving
+from .locust_runs import LOAD_TESTS, command, distributed, found, load, serving
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The options: named, explained, checked in one line, and the same wherever they are given."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from locust.argument_parser import (
     ui_extra_args_dict,
 )
 from locust.env import Environment
+from support.serving import free_port
 
 LOAD_TESTS = Path(__file__).parents[1]
 FIELDS = list(Options.model_fields)
@@ -328,9 +328,3 @@ events.init_command_line_parser.add_listener(add_arguments)
 events.init.add_listener(lambda environment, **_: show("before", environment))
 events.test_start.add_listener(lambda environment, **_: show("in the run", environment))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 from actor_load.record import Record
+from support.serving import free_port
 
-from .locust_runs import LOAD_TESTS, HangUp, Reply, distributed, free_port, serving
+from .locust_runs import LOAD_TESTS, HangUp, Reply, distributed, serving
 
 
 @pytest.fixture

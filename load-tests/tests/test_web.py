@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from actor_load import web
 from actor_load.record import Container, Host, PlacementSample, PodSample
 from support import browser
+from support.serving import free_port
 
 LOAD_TESTS = Path(__file__).parents[1]
 STARTED = 1_795_464_000.25
@@ -110,8 +110,7 @@ class Ui:
 @contextmanager
 def running(folder, *options, path=""):
     """Locust with its web UI, under load at once."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     (folder / "locustfile.py").write_text(LOCUSTFILE)
     ui = Ui(f"http://127.0.0.1:{port}{path}", folder / "samples")
     ui.show(SAMPLES)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -24,7 +23,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from support.serving import serving
+from support.serving import free_port, serving
 from support.sidecar import Backend, FakeSidecar
 from support.sse import Event, events
 
@@ -94,12 +93,6 @@ class Pod:
 Start = Callable[..., Awaitable[list[Pod]]]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @asynccontextmanager
 async def cluster() -> AsyncIterator[Start]:
     """Starts pods of one cluster, until the block ends: how many, the model's app or the offline model's settings, the
@@ -117,7 +110,7 @@ async def cluster() -> AsyncIterator[Start]:
                 sidecar = kind(actor_types=("UserSessionActor",), backend=backend)
                 await stack.enter_async_context(sidecar)
                 sidecar.services["agent-memory-service"] = memory
-                port = _free_port()
+                port = free_port()
                 options = {"model_base_url": f"{url}/v1", "pod_name": f"pod-{chr(ord('a') + number)}"} | settings
                 service = Service(Settings(dapr_http_port=sidecar.port, port=port, **options))
                 if isinstance(sidecar, OneOfSeveral):

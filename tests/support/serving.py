@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import random
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
@@ -11,6 +13,15 @@ from starlette.types import ASGIApp
 
 Start = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 """Starts a service, with settings of its own; a client of it."""
+
+
+def free_port() -> int:
+    """A port that nobody has, and none of those that the kernel gives to connections (from 32768 on)."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class _Server(uvicorn.Server):
