@@ -37,14 +37,23 @@ class Model:
         """So many of the next requests get no answer: their connection is closed."""
         self.odd: tuple[str, bytes] | None = None
         """Content type and body of an answer as no server should give it."""
+        self.breaks_in_the_middle = False
+        """That answer is a stream whose connection is closed before its end."""
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(await request.json())
         await asyncio.sleep(self.delay)
         if self.breaks_off:
             self.breaks_off -= 1
             assert request.transport
             request.transport.close()
+        if self.odd is not None and self.breaks_in_the_middle:
+            streamed = web.StreamResponse(headers={"Content-Type": self.odd[0]})
+            await streamed.prepare(request)
+            await streamed.write(self.odd[1])
+            assert request.transport
+            request.transport.close()
+            return streamed
         if self.odd is not None:
             return web.Response(body=self.odd[1], content_type=self.odd[0])
         if self.status != 200:
@@ -177,6 +186,31 @@ async def test_a_connection_that_the_model_closes_as_it_is_used_is_tried_once_mo
         model.odd = ("text/event-stream", CHUNK + b"data: [DONE]\n\n")
     assert await replied(model.port, on_token=(lambda _: None) if streamed else None) == "Hello!"
     assert len(model.requests) == 2
+
+
+async def test_a_stream_that_breaks_off_after_its_first_piece_is_not_begun_again(model: Model):
+    told: list[str] = []
+    model.odd = ("text/event-stream", CHUNK)
+    model.breaks_in_the_middle = True
+    with pytest.raises(Problem):
+        await replied(model.port, on_token=told.append)
+    assert (told, len(model.requests)) == (["Hello!"], 1)
+
+
+async def test_a_refusal_is_a_failed_call(model: Model):
+    model.messages = [{"role": "assistant", "content": None, "refusal": "I will not."}]
+    with pytest.raises(Problem) as raised:
+        await replied(model.port)
+    assert raised.value.status == 502
+
+
+async def test_a_model_that_asks_for_tools_for_ever_or_for_one_that_there_is_not_is_a_failed_call(model: Model):
+    for name, calls in (("get_current_time", 10), ("open_the_door", 1)):
+        call = {"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        model.messages, model.requests = [{"role": "assistant", "content": None, "tool_calls": [call]}], []
+        with pytest.raises(Problem) as raised:
+            await replied(model.port)
+        assert (raised.value.status, len(model.requests)) == (502, calls)
 
 
 async def test_a_model_that_closes_each_connection_is_a_503(model: Model):

@@ -1,6 +1,9 @@
-"""The agent: openai-agents with one tool, told of the user and of the conversation so far.
+"""The agent: a model of openai-agents with one tool, told of the user and of the conversation so far.
 
 This is the edge to a foreign server: whatever it sends, what leaves here is a reply that may be committed or a problem.
+
+The SDK's model and its tools, without its Runner: that looks at graphs of agents, sandboxes and approvals in each run,
+which for one agent is two thirds of a turn's CPU (docs/decisions/0003-what-a-turn-costs.md).
 """
 
 import asyncio
@@ -13,20 +16,30 @@ from typing import Final
 
 import openai
 from agents import (
-    Agent,
-    ModelRetrySettings,
+    FunctionTool,
+    ItemHelpers,
+    ModelBehaviorError,
+    ModelRefusalError,
+    ModelResponse,
     ModelSettings,
+    ModelTracing,
     OpenAIChatCompletionsModel,
-    RetryPolicyContext,
-    RunConfig,
-    Runner,
+    Tool,
     TResponseInputItem,
+    Usage,
     function_tool,
 )
+from agents.tool_context import ToolContext
 from daca_common.model import ModelClient, ModelKeyMissing
 from daca_common.problems import Problem
 from httpx2 import ConnectTimeout
-from openai.types.responses import ResponseTextDeltaEvent
+from openai.types.responses import (
+    ResponseCompletedEvent,
+    ResponseFunctionToolCall,
+    ResponseOutputItem,
+    ResponseOutputMessage,
+    ResponseTextDeltaEvent,
+)
 
 from chat_service.memory import Memory
 from chat_service.protocol import MAX_SUMMARY, MAX_TEXT
@@ -69,18 +82,19 @@ def _unconnected(error: Exception) -> bool:
     )
 
 
-def _retries(context: RetryPolicyContext) -> bool:
-    return _unconnected(context.error)
-
-
-# A server may close a kept connection in the very moment in which it is used again.
-RETRY: Final = ModelRetrySettings(max_retries=1, backoff={"initial_delay": 0.01}, policy=_retries)
-
-
 @function_tool
 def get_current_time() -> str:
     """The current time, in UTC."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+TOOLS: Final[list[Tool]] = [get_current_time]
+
+CALLS: Final = 10
+"""Of the model for one reply: a model that asks for tools again and again must end. The Runner's default."""
+
+# Without include_usage a streamed answer ends without its token counts.
+SETTINGS: Final = ModelSettings(include_usage=True)
 
 
 class ChatAgent:
@@ -92,9 +106,7 @@ class ChatAgent:
         self._model = model
         self._timeout_seconds = timeout_seconds
         self._context_bytes = int(context_tokens * BYTES_PER_TOKEN * (1 - REPLY_SHARE))
-        # Traces go to OpenAI by default, which answers 401 to everyone without a key of theirs.
-        self._run_config = RunConfig(tracing_disabled=True)
-        self._agent: Agent[Context] | None = None
+        self._chat: OpenAIChatCompletionsModel | None = None
 
     async def reply(self, text: str, context: Context, on_token: OnToken | None = None) -> str:
         """The reply to ``text``; with ``on_token`` each piece is handed over as it comes.
@@ -160,33 +172,87 @@ class ChatAgent:
         return Problem(502, detail, kind="/problems/model-failed")
 
     async def _run(self, text: str, context: Context, on_token: OnToken | None) -> str:
-        agent = await self._get_agent()
-        messages = _messages(text, context, self._context_bytes)
-        if on_token is None:
-            result = await Runner.run(agent, messages, context=context, run_config=self._run_config)
-            return str(result.final_output)
-        run = Runner.run_streamed(agent, messages, context=context, run_config=self._run_config)
-        try:
-            async for event in run.stream_events():
-                if event.type == "raw_response_event" and isinstance(event.data, ResponseTextDeltaEvent):
-                    on_token(event.data.delta)
-        finally:
-            run.cancel()  # else the call goes on when nobody waits for it any more
-        return str(run.final_output)
+        """Asks the model, and again with what its tools said, until it replies."""
+        items = _messages(text, context, self._context_bytes)
+        for _ in range(CALLS):
+            response = await self._ask(context, items, on_token)
+            items += response.to_input_items()
+            calls = [item for item in response.output if isinstance(item, ResponseFunctionToolCall)]
+            if not calls:
+                return _spoken(response)
+            for call in calls:
+                items.append({"type": "function_call_output", "call_id": call.call_id, "output": await _use(call)})
+        raise ModelBehaviorError(f"the model asked for tools {CALLS} times")
 
-    async def _get_agent(self) -> Agent[Context]:
-        """The agent, built once: that takes a millisecond, and only its instructions differ from turn to turn."""
+    async def _ask(self, context: Context, items: list[TResponseInputItem], on_token: OnToken | None) -> ModelResponse:
+        """One call of the model. A server may close a kept connection in the very moment in which it is used again:
+        then it is asked once more."""
+        pieces = 0
+
+        def tell(piece: str) -> None:
+            nonlocal pieces
+            pieces += 1
+            if on_token is not None:
+                on_token(piece)
+
+        try:
+            return await self._call(context, items, tell if on_token is not None else None)
+        except openai.APIConnectionError as error:
+            if pieces or not _unconnected(error):
+                raise
+            return await self._call(context, items, on_token)
+
+    async def _call(self, context: Context, items: list[TResponseInputItem], on_token: OnToken | None) -> ModelResponse:
+        model = await self._get_model()
+        told = instructions(context)
+        untraced = ModelTracing.DISABLED  # traces go to OpenAI, which answers 401 to everyone without a key of theirs
+        if on_token is None:
+            return await model.get_response(told, items, SETTINGS, TOOLS, None, [], untraced)
+        output: list[ResponseOutputItem] | None = None
+        async for event in model.stream_response(told, items, SETTINGS, TOOLS, None, [], untraced):
+            if isinstance(event, ResponseTextDeltaEvent):
+                on_token(event.delta)
+            elif isinstance(event, ResponseCompletedEvent):
+                output = event.response.output
+        if output is None:
+            raise ModelBehaviorError("the stream ended before the reply")
+        return ModelResponse(output=output, usage=Usage(), response_id=None)
+
+    async def _get_model(self) -> OpenAIChatCompletionsModel:
         client = await self._client.get()
-        if self._agent is None:
-            self._agent = Agent[Context](
-                name="ChatAgent",
-                instructions=lambda run, _: instructions(run.context),
-                tools=[get_current_time],
-                model=OpenAIChatCompletionsModel(model=self._model, openai_client=client),
-                # Without include_usage a streamed answer ends without its token counts.
-                model_settings=ModelSettings(include_usage=True, retry=RETRY),
+        if self._chat is None:
+            self._chat = OpenAIChatCompletionsModel(model=self._model, openai_client=client)
+        return self._chat
+
+
+def _spoken(response: ModelResponse) -> str:
+    """What the model says; empty where it says nothing.
+
+    Raises:
+        ModelRefusalError: it refuses to.
+    """
+    messages = [item for item in response.output if isinstance(item, ResponseOutputMessage)]
+    if not messages:
+        return ""
+    text = ItemHelpers.extract_text(messages[-1])
+    if not text and (refusal := ItemHelpers.extract_refusal(messages[-1])):
+        raise ModelRefusalError(refusal)
+    return text or ""
+
+
+async def _use(call: ResponseFunctionToolCall) -> str:
+    """What the tool answers that the model asks for.
+
+    Raises:
+        ModelBehaviorError: there is no such tool.
+    """
+    for tool in TOOLS:
+        if isinstance(tool, FunctionTool) and tool.name == call.name:
+            context = ToolContext(
+                context=None, tool_name=call.name, tool_call_id=call.call_id, tool_arguments=call.arguments
             )
-        return self._agent
+            return str(await tool.on_invoke_tool(context, call.arguments))
+    raise ModelBehaviorError("the model asked for a tool that there is not")
 
 
 def instructions(context: Context) -> str:
