@@ -36,6 +36,19 @@ def hang_up(request: web.Request) -> None:
     request.transport.close()
 
 
+def reads(request: web.Request) -> bool:
+    """Whether a request of the state API reads: one that reads several keys is a POST, too."""
+    return request.method == "GET" or request.path.endswith("/bulk")
+
+
+async def keys_of(request: web.Request) -> list[str]:
+    """The keys that a request of the state API reads or writes."""
+    if request.method != "POST":
+        return [request.match_info["key"]]
+    asked = await request.json()
+    return list(asked["keys"]) if reads(request) else [item["key"] for item in asked]
+
+
 def forward(url: str) -> Service:
     """Another app that is served at ``url``."""
 
@@ -181,6 +194,7 @@ class FakeSidecar:
                 web.post("/v1.0/publish/{pubsub}/{topic}", self._publish),
                 web.get("/v1.0/state/{store}/{key}", self._get_state),
                 web.post("/v1.0/state/{store}", self._save_state),
+                web.post("/v1.0/state/{store}/bulk", self._get_states),
                 web.delete("/v1.0/state/{store}/{key}", self._delete_state),
                 web.get("/v1.0/actors/{type}/{id}/state/{key}", self._get_actor_state),
                 web.put("/v1.0/actors/{type}/{id}/state", self._save_actor_state),
@@ -250,15 +264,23 @@ class FakeSidecar:
         etag = state.etag(key)
         return web.Response(status=204) if etag is None else _json(state.get(key), {"ETag": etag})
 
+    async def _get_states(self, request: web.Request) -> web.Response:
+        state = self.state[request.match_info["store"]]
+        keys = orjson.loads(await request.read())["keys"]
+        return _json(
+            [{"key": key} | ({"data": state.get(key), "etag": tag} if (tag := state.etag(key)) else {}) for key in keys]
+        )
+
     async def _save_state(self, request: web.Request) -> web.Response:
         store = request.match_info["store"]
-        for item in orjson.loads(await request.read()):
+        answer = web.Response(status=204)
+        for item in orjson.loads(await request.read()):  # one that is refused leaves the others
             try:
                 _set(self.state[store], item)
             except Refused as refused:
                 status = 400 if refused.invalid else 409 if item.get("etag") else 500
-                return _error(status, "ERR_STATE_SAVE", f"failed saving state in state store {store}: {refused}")
-        return web.Response(status=204)
+                answer = _error(status, "ERR_STATE_SAVE", f"failed saving state in state store {store}: {refused}")
+        return answer
 
     async def _delete_state(self, request: web.Request) -> web.Response:
         store, key = request.match_info["store"], request.match_info["key"]

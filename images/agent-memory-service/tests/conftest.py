@@ -6,10 +6,17 @@ from typing import Any
 
 import httpx2
 import pytest
+from agent_memory_service import events
 from agent_memory_service.main import Service
 from agent_memory_service.settings import Settings
 from support.serving import Start
 from support.sidecar import FakeSidecar
+
+
+@pytest.fixture(autouse=True)
+def gather_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that are delivered one after the other do not wait for others, which do not come."""
+    monkeypatch.setattr(events, "GATHER_SECONDS", 0.005)
 
 
 @pytest.fixture

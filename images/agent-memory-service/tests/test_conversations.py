@@ -12,7 +12,7 @@ from aiohttp import web
 from daca_common.dapr import FOR_EVER
 from support.events import conversation_updated
 from support.serving import Start
-from support.sidecar import MAX_BODY, FakeSidecar, hang_up
+from support.sidecar import MAX_BODY, FakeSidecar, hang_up, keys_of, reads
 
 
 async def deliver(client: httpx2.AsyncClient, event: dict[str, Any]) -> str:
@@ -229,7 +229,7 @@ async def test_a_page_that_is_listed_but_was_never_written_does_no_harm(
     client: httpx2.AsyncClient, sidecar: FakeSidecar
 ) -> None:
     async def fail(request: web.Request) -> web.Response | None:
-        if request.method == "POST" and (await request.json())[0]["key"] == "turns-s1:junaid:5":
+        if not reads(request) and "turns-s1:junaid:5" in await keys_of(request):
             return web.json_response({"errorCode": "ERR_STATE_SAVE", "message": "no"}, status=500)
         return None
 
@@ -244,21 +244,45 @@ async def test_an_event_that_is_delivered_twice_at_once_is_handled_once(
     client: httpx2.AsyncClient, sidecar: FakeSidecar
 ) -> None:
     came, going_on = asyncio.Event(), asyncio.Event()
+    pages: list[str] = []
 
     async def wait(request: web.Request) -> None:
-        if "turns-" in request.path:
+        if reads(request):
+            pages.extend(key for key in await keys_of(request) if key.startswith("turns-"))
             came.set()
             await going_on.wait()
 
     await deliver(client, conversation_updated(1))
     sidecar.before = wait
-    sidecar.requests.clear()
     first = asyncio.create_task(deliver(client, conversation_updated(2)))
     await came.wait()
     second = asyncio.create_task(deliver(client, conversation_updated(2)))
     going_on.set()
     assert [await first, await second] == ["SUCCESS", "SUCCESS"]
-    assert len([request for request in sidecar.requests if request.startswith("GET") and "turns-" in request]) == 1
+    assert len(pages) == 1
+
+
+async def test_events_that_come_together_cost_few_requests_and_each_is_told_its_outcome(
+    client: httpx2.AsyncClient, sidecar: FakeSidecar
+) -> None:
+    await deliver(client, conversation_updated(1))
+    events = [conversation_updated(2), conversation_updated(3), conversation_updated(2)]
+    events += [conversation_updated(1, session_id=f"s{number}", user_id=f"u{number}") for number in range(2, 6)]
+    sidecar.requests.clear()
+    assert await asyncio.gather(*(deliver(client, event) for event in events)) == ["SUCCESS"] * 7
+    assert len(sidecar.requests) <= 12
+    assert contents(await history(client)) == [f"message {number}" for number in (1, 2, 3)]
+    assert contents(await history(client, "s4")) == ["message 1"]
+
+
+async def test_one_that_cannot_be_stored_holds_up_none_that_came_with_it(
+    client: httpx2.AsyncClient, sidecar: FakeSidecar
+) -> None:
+    await deliver(client, conversation_updated(1))
+    page = sidecar.state["statestore"].get("turns-s1:junaid:0")
+    sidecar.state["statestore"].restore("turns-s1:junaid:0", page | {"version": 99}, 1)
+    events = [conversation_updated(2), conversation_updated(1, session_id="s2", user_id="aisha")]
+    assert await asyncio.gather(*(deliver(client, event) for event in events)) == ["RETRY", "SUCCESS"]
 
 
 async def test_what_a_later_release_put_into_a_page_stays(client: httpx2.AsyncClient, sidecar: FakeSidecar) -> None:
@@ -324,7 +348,7 @@ async def test_a_store_that_is_full_says_so_and_can_be_read(client: httpx2.Async
     await deliver(client, conversation_updated(1))
 
     async def full(request: web.Request) -> web.Response | None:
-        if request.method != "POST":
+        if reads(request):
             return None
         message = (
             "possible etag mismatch. error from state store: OOM command not allowed when used memory > 'maxmemory'"
@@ -438,7 +462,7 @@ async def test_an_event_is_delivered_again_when_others_keep_writing_its_page(
     client: httpx2.AsyncClient, sidecar: FakeSidecar
 ) -> None:
     async def overtake(request: web.Request) -> web.Response | None:
-        if request.method == "POST":
+        if not reads(request):
             return web.json_response({"errorCode": "ERR_STATE_SAVE", "message": "possible etag mismatch"}, status=409)
         return None
 
@@ -448,7 +472,7 @@ async def test_an_event_is_delivered_again_when_others_keep_writing_its_page(
 
 async def test_a_write_whose_answer_is_lost_is_not_repeated(client: httpx2.AsyncClient, sidecar: FakeSidecar) -> None:
     async def lose(request: web.Request) -> None:
-        if request.method == "POST":
+        if not reads(request):
             hang_up(request)
 
     sidecar.after = lose

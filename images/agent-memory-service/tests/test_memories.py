@@ -10,7 +10,7 @@ from agent_memory_service.main import Service
 from agent_memory_service.settings import Settings
 from aiohttp import web
 from support.serving import Start, serving
-from support.sidecar import FakeSidecar, hang_up
+from support.sidecar import FakeSidecar, hang_up, keys_of, reads
 
 JUNAID = {"name": "Junaid", "preferred_style": "casual", "user_summary": "Junaid likes books."}
 
@@ -205,8 +205,8 @@ async def test_a_memory_that_others_keep_writing_is_a_503_in_the_end(
     writes: list[str] = []
 
     async def overtake(request: web.Request) -> web.Response | None:
-        if request.method == "POST" and (key := (await request.json())[0]["key"]).startswith("memory-"):
-            writes.append(key)
+        if not reads(request) and "memory-junaid" in await keys_of(request):
+            writes.append("memory-junaid")
             return web.json_response({"errorCode": "ERR_STATE_SAVE", "message": "possible etag mismatch"}, status=409)
         return None
 
@@ -220,7 +220,7 @@ async def test_an_answer_that_is_lost_is_a_503_and_trying_again_helps(
     client: httpx2.AsyncClient, sidecar: FakeSidecar
 ) -> None:
     async def lose(request: web.Request) -> None:
-        if request.method == "POST":
+        if not reads(request):
             hang_up(request)
 
     sidecar.after = lose

@@ -458,8 +458,7 @@ def event(user_id: str = "junaid") -> ConversationUpdated:
 async def test_a_pod_that_goes_rolls_up_who_waits(sidecar: FakeSidecar, model: Model) -> None:
     service = Service(Settings(dapr_http_port=sidecar.port, model_base_url=model.url))
     async with service.app.router.lifespan_context(service.app):
-        for number in range(20):
-            await service.events.take(event(f"user{number}"))
+        await asyncio.gather(*(service.events.take(event(f"user{number}")) for number in range(20)))
         await service.drain()
     assert len(model.asked) == 20
     assert sidecar.state["statestore"].get("memory-user7")["memory"]["user_summary"] == "Junaid reads."
@@ -472,8 +471,7 @@ async def test_a_pod_that_goes_does_not_wait_for_a_model_that_is_down(
     model.answer = 500
     service = Service(Settings(dapr_http_port=sidecar.port, model_base_url=model.url))
     async with service.app.router.lifespan_context(service.app):
-        for number in range(20):
-            await service.events.take(event(f"user{number}"))
+        await asyncio.gather(*(service.events.take(event(f"user{number}")) for number in range(20)))
         began = time.monotonic()
         await service.drain()
     assert time.monotonic() - began < 30

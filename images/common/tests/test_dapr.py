@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from daca_common.dapr import CREATE, DaprClient, DaprError, DaprUnavailable
+from daca_common.dapr import CREATE, DaprClient, DaprError, DaprUnavailable, StateWrite
 from daca_common.logs import traceparent
 from support.sidecar import MAX_BODY, FakeSidecar, hang_up
 
@@ -93,6 +93,32 @@ async def test_several_keys_are_written_whatever_was_there(dapr: DaprClient, sid
     await dapr.put_states("statestore", {"a": 2, "b": 3}, ttl_seconds=60)
     assert [await dapr.get_state("statestore", key) for key in "ab"] == [(2, "2"), (3, "1")]
     assert sidecar.state["statestore"].ttl("b") == 60
+
+
+async def test_several_keys_are_read_in_their_order_those_that_are_not_there_as_none(dapr: DaprClient) -> None:
+    await dapr.put_states("statestore", {"a": 1, "b": {"c": "||"}})
+    assert await dapr.get_states("statestore", ["b", "x", "a", "b"]) == [
+        ({"c": "||"}, "1"),
+        (None, None),
+        (1, "1"),
+        ({"c": "||"}, "1"),
+    ]
+
+
+async def test_a_key_that_can_not_be_read_is_an_error_of_all(dapr: DaprClient, sidecar: FakeSidecar) -> None:
+    async def fail(_: web.Request) -> web.Response:
+        return web.json_response([{"key": "a", "data": 1, "etag": "1"}, {"key": "b", "error": "connection refused"}])
+
+    sidecar.before = fail
+    with pytest.raises(DaprError) as raised:
+        await dapr.get_states("statestore", ["a", "b"])
+    assert raised.value.code == "ERR_STATE_GET"
+
+
+async def test_of_several_writes_the_refused_one_leaves_the_others(dapr: DaprClient) -> None:
+    assert await dapr.save_states("statestore", [StateWrite("a", 1, CREATE), StateWrite("b", 1, None)])
+    assert not await dapr.save_states("statestore", [StateWrite("a", 2, CREATE), StateWrite("c", 2, CREATE)])
+    assert [value for value, _ in await dapr.get_states("statestore", ["a", "b", "c"])] == [1, 1, 2]
 
 
 async def test_an_event_is_published_as_the_cloud_event_that_it_is(dapr: DaprClient, sidecar: FakeSidecar) -> None:

@@ -2,6 +2,9 @@
 
 A document that is erased for a user's sake leaves a mark in its place for an hour. Without it, a writer that had read
 the document before could write it again: a key that is missing takes any ETag.
+
+What is read, or written, in the same moment goes to the store in one request: the documents of events that are handled
+side by side. Where one of those writes is refused, all of them count as refused, and are judged again.
 """
 
 import asyncio
@@ -9,7 +12,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-from daca_common.dapr import FOR_EVER, DaprClient
+import orjson
+from daca_common.dapr import CREATE, FOR_EVER, DaprClient, DaprUnavailable, StateWrite
+
+from agent_memory_service.together import Together
 
 VERSION: Final = 2
 """Of every document. Of version 1 only memories are met, and these are the same; its transcripts lay under other keys,
@@ -17,6 +23,10 @@ all users' in one, and were never released."""
 ATTEMPTS: Final = 10
 ERASED_SECONDS: Final = 3600
 """How long the mark of an erased document stays: longer than any request lasts."""
+AT_ONCE: Final = 16
+"""Documents in one request."""
+LARGE: Final = 128 * 1024
+"""Bytes of JSON from which on a document is written in a request of its own: the sidecar takes 16 MiB at once."""
 
 Document = dict[str, Any]
 
@@ -54,10 +64,13 @@ class Documents:
     def __init__(self, dapr: DaprClient, store: str) -> None:
         self._dapr = dapr
         self._store = store
+        self._reads = Together(self._read_all, AT_ONCE)
+        self._writes = Together(self._write_all, AT_ONCE)
+        self._puts = Together(self._put_all, AT_ONCE)
 
     async def read(self, key: str) -> Found:
         """What a key has."""
-        document, etag = await self._dapr.get_state(self._store, key)
+        document, etag = await self._reads.ask(key)
         if document is None:
             return Found(None, None)
         if document["version"] > VERSION:
@@ -73,7 +86,11 @@ class Documents:
         """
         if ttl_seconds is None and over.erased:
             ttl_seconds = FOR_EVER  # that of the mark would go on
-        return await self._dapr.save_state(self._store, key, document, over.etag, ttl_seconds=ttl_seconds)
+        text = orjson.dumps(document)
+        write = StateWrite(key, orjson.Fragment(text), over.etag or CREATE, ttl_seconds)
+        if len(text) >= LARGE:
+            return await self._dapr.save_states(self._store, [write])
+        return await self._writes.ask(write)
 
     async def update(self, key: str, change: Change) -> bool:
         """Writes what ``change`` makes of a document, again and again until no other write comes between.
@@ -96,7 +113,9 @@ class Documents:
 
     async def put(self, key: str, document: Document, *, ttl_seconds: int | None = None) -> None:
         """Writes a document that nobody else writes, or that is the same whoever writes it."""
-        await self._dapr.put_states(self._store, {key: document}, ttl_seconds=ttl_seconds)
+        text = orjson.dumps(document)
+        write = StateWrite(key, orjson.Fragment(text), None, ttl_seconds)
+        await (self._put_all([write]) if len(text) >= LARGE else self._puts.ask(write))
 
     async def delete(self, key: str) -> None:
         """Removes what :meth:`put` wrote; nothing that is :meth:`update`\\ d is ever removed at once."""
@@ -120,6 +139,17 @@ class Documents:
                 return found.document
             await pause(attempt)
         raise Contended
+
+    async def _read_all(self, keys: list[str]) -> list[tuple[Any, str | None]]:
+        return await self._dapr.get_states(self._store, keys)
+
+    async def _write_all(self, writes: list[StateWrite]) -> list[bool]:
+        return [await self._dapr.save_states(self._store, writes)] * len(writes)
+
+    async def _put_all(self, writes: list[StateWrite]) -> list[None]:
+        if not await self._dapr.save_states(self._store, writes):
+            raise DaprUnavailable("a write that asks for no ETag was refused for one")
+        return [None] * len(writes)
 
 
 async def pause(attempt: int) -> None:

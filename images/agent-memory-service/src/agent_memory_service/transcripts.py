@@ -55,11 +55,13 @@ class _Stub(TypedDict):
 
 
 class Appended(Enum):
-    """What became of a turn: added, there before, or of a time that the user had erased."""
+    """What became of a turn: added, there before, of a time that the user had erased, or one for which there will never
+    be a place: so many turns have the same numbers that no user's counter can have made them."""
 
     NEW = auto()
     KNOWN = auto()
     ERASED = auto()
+    UNSTORABLE = auto()
 
 
 class Page(NamedTuple):
@@ -90,10 +92,6 @@ class _Node(NamedTuple):
         return (self.at << BITS | child for child in reversed(range(2**BITS)) if bits >> child & 1)
 
 
-class Unstorable(Exception):
-    """So many turns have the same numbers that no user's counter can have made them."""
-
-
 class _Erased(Exception):
     """The mark of an erased document lies where something was to be written."""
 
@@ -110,26 +108,29 @@ class Transcripts:
         self._expire = bool(retention_seconds)
         self._ttl = retention_seconds or FOR_EVER
 
-    async def append(self, event: ConversationUpdated) -> Appended:
-        """Adds a turn.
+    @staticmethod
+    def place(event: ConversationUpdated) -> tuple[str, str, int]:
+        """Where an event's turn goes: those with the same place are appended together."""
+        return event.session_id, event.user_id, event.sequence // NUMBERS_PER_PAGE
+
+    async def append(self, *events: ConversationUpdated) -> list[Appended]:
+        """Adds the turns of events that have the same place, in one write; what became of each.
 
         Raises:
-            Contended: others wrote each time. As after any error, the turn may have been added; a repeat tells.
-            Unstorable: it will never find a place.
+            Contended: others wrote each time. As after any error, the turns may have been added; a repeat tells.
         """
-        own = _Keys(event.session_id, event.user_id)
-        number = event.sequence // NUMBERS_PER_PAGE
-        turn = event.model_dump(exclude={"event_type", "session_id", "user_id"})
-        apart = own.turn(number, event.event_id) if len(orjson.dumps(turn)) > APART_BYTES else None
+        own = _Keys(events[0].session_id, events[0].user_id)
+        turns = [_Addition.of(event, own) for event in events]
         for attempt in range(ATTEMPTS):
             try:
-                outcome = await self._try(own, number, event, turn, apart)
+                outcomes = await self._try(own, turns)
             except _Erased:
-                outcome = None
-            if outcome is Appended.ERASED and apart:
-                await self._documents.delete(apart)  # written before the page refused it
-            if outcome is not None:
-                return outcome
+                outcomes = None
+            if outcomes is not None:
+                for turn, outcome in zip(turns, outcomes, strict=True):
+                    if outcome is Appended.ERASED and turn.apart:
+                        await self._documents.delete(turn.apart)  # written before the page refused it
+                return outcomes
             await pause(attempt)
         raise Contended
 
@@ -208,30 +209,31 @@ class Transcripts:
             await pause(attempt)
         raise Contended
 
-    async def _try(
-        self, own: "_Keys", number: int, event: ConversationUpdated, turn: dict[str, Any], apart: str | None
-    ) -> Appended | None:
-        """Adds a turn; ``None`` where another writer came first."""
+    async def _try(self, own: "_Keys", additions: list["_Addition"]) -> list[Appended] | None:
+        """Adds turns to their page; ``None`` where another writer came first."""
+        number = additions[0].number
         found = await self._documents.read(own.page(number))
         page = found.document
         if page is None:
-            through = await self._list(own, number, event.sequence)
+            through = await self._list(own, number, max(addition.sequence for addition in additions))
             if through is None:
-                return Appended.ERASED
+                return [Appended.ERASED] * len(additions)
             page = {"version": VERSION, "erased_through": through, "turns": []}
-        elif event.sequence <= page["erased_through"]:
-            return Appended.ERASED
-        turns: list[_Stub] = page["turns"]
-        if any(known["event_id"] == event.event_id for known in turns):
-            return Appended.KNOWN
-        if len(turns) >= TURNS_PER_PAGE:
-            raise Unstorable
-        if apart:
-            await self._documents.put(apart, {"version": VERSION, "turn": turn}, ttl_seconds=self._ttl)
-            turn = {"event_id": event.event_id, "sequence": event.sequence, "apart": True}
-        page = page | {"turns": [*turns, turn]}
+        turns: list[_Stub] = list(page["turns"])
+        outcomes = []
+        for addition in additions:
+            outcome = _judge(turns, addition, page["erased_through"])
+            if outcome is Appended.NEW:
+                if addition.apart:
+                    whole = {"version": VERSION, "turn": addition.turn}
+                    await self._documents.put(addition.apart, whole, ttl_seconds=self._ttl)
+                turns.append(addition.stub)
+            outcomes.append(outcome)
+        if Appended.NEW not in outcomes:
+            return outcomes
+        page = page | {"turns": turns}
         written = await self._documents.write(own.page(number), page, found, ttl_seconds=self._ttl)
-        return Appended.NEW if written else None
+        return outcomes if written else None
 
     async def _list(self, own: "_Keys", number: int, sequence: int) -> int | None:
         """Lists a page in the tree; through which turn the user was erased, or ``None`` where that covers this one."""
@@ -381,6 +383,41 @@ class Transcripts:
                 return len(gone)
             await pause(attempt)
         raise Contended
+
+
+def _judge(turns: list["_Stub"], addition: "_Addition", erased_through: int) -> Appended:
+    """Whether a turn belongs to those of its page."""
+    if addition.sequence <= erased_through:
+        return Appended.ERASED
+    if any(known["event_id"] == addition.event_id for known in turns):
+        return Appended.KNOWN
+    return Appended.NEW if len(turns) < TURNS_PER_PAGE else Appended.UNSTORABLE
+
+
+class _Addition(NamedTuple):
+    """A turn that is to be added."""
+
+    event_id: str
+    sequence: int
+    number: int
+    """Of its page."""
+    turn: Turn
+    apart: str | None
+    """The key of its own document, if it is too large for the page."""
+
+    @classmethod
+    def of(cls, event: ConversationUpdated, own: "_Keys") -> "_Addition":
+        number = event.sequence // NUMBERS_PER_PAGE
+        turn: Any = event.model_dump(exclude={"event_type", "session_id", "user_id"})
+        apart = own.turn(number, event.event_id) if len(orjson.dumps(turn)) > APART_BYTES else None
+        return cls(event.event_id, event.sequence, number, turn, apart)
+
+    @property
+    def stub(self) -> Any:
+        """What the page has of it."""
+        if self.apart:
+            return {"event_id": self.event_id, "sequence": self.sequence, "apart": True}
+        return self.turn
 
 
 class _Keys:

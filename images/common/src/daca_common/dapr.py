@@ -81,6 +81,26 @@ class Answer(NamedTuple):
             raise DaprError(self.status, "NOT_JSON", "the answer is not JSON") from error
 
 
+class StateWrite(NamedTuple):
+    """A key of the state API and what it is to hold.
+
+    With an ETag only if it still has that (:data:`CREATE`: if it does not exist). With ``ttl_seconds`` the store
+    forgets it after that time; without, it keeps it, also where it had a TTL.
+    """
+
+    key: str
+    value: object
+    etag: str | None
+    ttl_seconds: int | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """An item of the state API's request."""
+        item: dict[str, Any] = {"key": self.key, "value": self.value} | _ttl(self.ttl_seconds)
+        if self.etag is not None:
+            item |= {"etag": self.etag, "options": {"concurrency": "first-write"}}
+        return item
+
+
 class DaprClient:
     """The sidecar's HTTP API: actors, state, publish, secrets, invocation, metadata.
 
@@ -196,18 +216,33 @@ class DaprClient:
         answer = await self.request("GET", f"/v1.0/state/{store}/{_quoted(key)}?consistency=strong")
         return (answer.json(), answer.etag) if answer.body else (None, None)
 
+    async def get_states(self, store: str, keys: Sequence[str]) -> list[tuple[Any, str | None]]:
+        """Values and ETags of keys, in their order; ``(None, None)`` where there is none."""
+        body = orjson.dumps({"keys": list(keys)})
+        answer = (await self.request("POST", f"/v1.0/state/{store}/bulk", body)).json()
+        found = {item["key"]: item for item in answer}
+        for item in found.values():
+            if error := item.get("error"):
+                raise DaprError(500, "ERR_STATE_GET", str(error))
+        return [
+            (item["data"], item["etag"]) if (item := found.get(key)) and item.get("etag") else (None, None)
+            for key in keys
+        ]
+
     async def save_state(
         self, store: str, key: str, value: object, etag: str | None, *, ttl_seconds: int | None = None
     ) -> bool:
-        """Writes a key if its ETag still is ``etag`` (``None``: if it does not exist); False if another wrote.
+        """Writes a key if its ETag still is ``etag`` (``None``: if it does not exist); see :meth:`save_states`."""
+        return await self.save_states(store, [StateWrite(key, value, etag or CREATE, ttl_seconds)])
 
-        False also where Redis did not answer the sidecar, which calls that a mismatch: read again, then judge. With
-        ``ttl_seconds`` the store forgets the key after that time; without, it keeps it, also where it had a TTL.
+    async def save_states(self, store: str, writes: Sequence["StateWrite"]) -> bool:
+        """Writes each key if its ETag still is the one given; False if another wrote one of them.
+
+        The others are written all the same, and which one was refused is not told. False also where Redis did not
+        answer the sidecar, which calls that a mismatch: read again, then judge.
         """
-        item = {"key": key, "value": value, "etag": etag or CREATE, "options": {"concurrency": "first-write"}}
-        item |= _ttl(ttl_seconds)
         try:
-            await self.request("POST", f"/v1.0/state/{store}", orjson.dumps([item]))
+            await self.request("POST", f"/v1.0/state/{store}", orjson.dumps([write.dump() for write in writes]))
         except DaprError as error:
             if error.status == 409 and not error.store_full:
                 return False
@@ -216,7 +251,7 @@ class DaprClient:
 
     async def put_states(self, store: str, values: Mapping[str, object], *, ttl_seconds: int | None = None) -> None:
         """Writes several keys, whatever is there; for values that are the same whoever writes them."""
-        items = [{"key": key, "value": value} | _ttl(ttl_seconds) for key, value in values.items()]
+        items = [StateWrite(key, value, None, ttl_seconds).dump() for key, value in values.items()]
         await self.request("POST", f"/v1.0/state/{store}", orjson.dumps(items))
 
     async def delete_state(self, store: str, key: str, etag: str | None = None) -> bool:
