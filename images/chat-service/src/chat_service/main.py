@@ -102,6 +102,7 @@ class Service:
         hosting.configure(self.settings)
         self.actors = DaprActor(app)
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/actors/")
+        app.add_middleware(hosting.ActorCalls)
         app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=("/actors/", "/dapr/"))
         app.add_middleware(
             CORSMiddleware,
