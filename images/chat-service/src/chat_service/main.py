@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from chat_service import hosting, routes
+from chat_service.admission import Admission
 from chat_service.agent import ChatAgent
 from chat_service.events import EventPublisher
 from chat_service.journal import Journal
@@ -61,7 +62,8 @@ class Service:
         agent = ChatAgent(self.model, settings.model, settings.model_timeout_seconds, settings.model_context_tokens)
         memory = MemoryClient(self.dapr, settings.memory_app_id, settings.memory_timeout_seconds)
         turns = Turns(self.sessions, memory, agent, settings.turn_wait_seconds)
-        self.open_turns = OpenTurns(turns, limit=settings.turn_open_limit, resume_seconds=settings.turn_resume_seconds)
+        self.admission = Admission(settings.turn_open_limit, settings.turn_late_ms / 1000)
+        self.open_turns = OpenTurns(turns, self.admission, settings.turn_resume_seconds)
         self.summarizer = Summarizer(self.sessions, agent)
         longest_turn = settings.turn_wait_seconds + ATTEMPTS * settings.model_timeout_seconds + COMPLETE_SECONDS
         self.relay = Relay(self.sessions, address, wait_seconds=settings.turn_wait_seconds, silent_seconds=longest_turn)
@@ -101,6 +103,7 @@ class Service:
         app.include_router(chat.router())
         hosting.configure(self.settings)
         self.actors = DaprActor(app)
+        app.add_middleware(routes.RefuseEarly, admission=self.admission)
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/actors/")
         app.add_middleware(hosting.ActorCalls)
         app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=("/actors/", "/dapr/"))
@@ -118,11 +121,12 @@ class Service:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         await hosting.register(self.actors, self.host, self.dapr, self.summarizer.start)
-        journal = asyncio.create_task(self.journal.run())
+        watching = [asyncio.create_task(self.journal.run()), asyncio.create_task(self.admission.watch())]
         becoming_ready = asyncio.create_task(self._become_ready())
         yield
         becoming_ready.cancel()
-        journal.cancel()
+        for task in watching:
+            task.cancel()
         self.summarizer.stop()
         await self.relay.close()
         await self.model.close()

@@ -16,6 +16,7 @@ import orjson
 from daca_common.problems import UNEXPECTED, FieldError, Problem
 from fastapi.sse import format_sse_event
 
+from chat_service.admission import Admission
 from chat_service.turn import Committed, Turn, Turns, cancelled
 
 COMMENT_SECONDS: Final = 15.0
@@ -185,15 +186,14 @@ class OpenTurn:
 class OpenTurns:
     """The open turns of this process."""
 
-    def __init__(self, turns: Turns, *, limit: int, resume_seconds: float) -> None:
-        """``limit`` turns may be open or wait; ``resume_seconds``: how long a turn with a key goes on unfollowed."""
+    def __init__(self, turns: Turns, admission: Admission, resume_seconds: float) -> None:
+        """``resume_seconds``: how long a turn with a key goes on unfollowed."""
         self.turns = turns
         self.resume_seconds = resume_seconds
         self.draining = False
-        self._limit = limit
+        self._admission = admission
         self._open: dict[str, dict[str, OpenTurn]] = {}
         """By user id and turn id."""
-        self._count = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -216,12 +216,11 @@ class OpenTurns:
             return found
         if self.draining:
             raise draining()
-        if self._count >= self._limit:
-            detail = "This pod answers as many messages as it can. Nothing was stored; send it again."
-            raise Problem(503, detail, kind="/problems/overloaded", headers={"Retry-After": "1"})
+        if self._admission.full:
+            raise overloaded()
         if turn.when_busy == "interrupt":
             self._interrupt(turn.user_id)
-        self._count += 1
+        self._admission.open += 1
         self._idle.clear()
         opened = OpenTurn(turn, self, stream=stream)
         self._open.setdefault(turn.user_id, {})[turn.turn_id] = opened
@@ -233,8 +232,8 @@ class OpenTurns:
         del of_user[turn.turn.turn_id]
         if not of_user:
             del self._open[turn.turn.user_id]
-        self._count -= 1
-        if not self._count:
+        self._admission.open -= 1
+        if not self._open:
             self._idle.set()
 
     async def drain(self) -> None:
@@ -255,6 +254,12 @@ def draining() -> Problem:
     """What a process that goes answers."""
     headers = {"Connection": "close", DRAINING: "true"}
     return Problem(503, "This pod is going; send it again.", kind="/problems/draining", headers=headers)
+
+
+def overloaded() -> Problem:
+    """What a process answers that has as many open turns as it can keep up with."""
+    detail = "This pod answers as many messages as it can. Nothing was stored; send it again."
+    return Problem(503, detail, kind="/problems/overloaded", headers={"Retry-After": "1"})
 
 
 def reply_body(user_id: str, committed: Committed) -> bytes:

@@ -17,9 +17,11 @@ from fastapi.sse import format_sse_event
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_service import protocol
-from chat_service.open_turns import OpenTurns, reply_body
+from chat_service.admission import Admission
+from chat_service.open_turns import OpenTurns, overloaded, reply_body
 from chat_service.protocol import MAX_TEXT, NOTHING, TurnId
 from chat_service.relay import ARRIVED, RELAYED, TURN, Incoming, Outgoing, Relay
 from chat_service.sessions import CANCEL, CLEAR, GET, Sessions
@@ -111,6 +113,20 @@ TURN_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 R = TypeVar("R")
+
+
+class RefuseEarly:
+    """Answers a message that this process can't take on before anything is done for it, its body unread."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app = app
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._admission.full and scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", "/chat/"):
+            await overloaded().response()(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class ChatRoutes:

@@ -37,6 +37,8 @@ class Settings(ModelSettings):
     """Messages of one user that may wait; then 429."""
     turn_open_limit: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Turns that may be open or wait in this process; then 503."""
+    turn_late_ms: Annotated[float, Field(ge=1, le=10_000)] = 25.0
+    """How late the event loop may be before fewer turns are taken on than that."""
     turn_resume_seconds: Annotated[float, Field(ge=0, le=300)] = 5.0
     """How long a streamed turn with an Idempotency-Key goes on after its client broke off, so that it may resume."""
     turn_key_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
