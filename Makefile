@@ -106,7 +106,7 @@ check: setup ## lint, types, unit and chart tests; needs no cluster
 .PHONY: e2e
 e2e: setup ## the tests that need the cluster of `make up`
 	$(call built,daprd placement skaffold)
-	$(VENV)/bin/pytest -m "e2e and not long"
+	$(VENV)/bin/pytest -m "e2e and not long" --durations=20
 
 .PHONY: e2e-long
 e2e-long: setup ## those of them that take many minutes

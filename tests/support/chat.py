@@ -112,7 +112,9 @@ async def cluster() -> AsyncIterator[Start]:
                 sidecar.services["agent-memory-service"] = memory
                 port = free_port()
                 options = {"model_base_url": f"{url}/v1", "pod_name": f"pod-{chr(ord('a') + number)}"} | settings
-                service = Service(Settings(dapr_http_port=sidecar.port, port=port, **options))
+                # Clients, sidecar and model share the event loop with the service, so how late that is tells nothing.
+                shared = {"turn_late_ms": 10_000}
+                service = Service(Settings(**{"dapr_http_port": sidecar.port, "port": port} | shared | options))
                 if isinstance(sidecar, OneOfSeveral):
                     sidecar.service = service
                 sidecar.app_url = await stack.enter_async_context(serving(service.app, port))

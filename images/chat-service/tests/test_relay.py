@@ -68,7 +68,7 @@ class TestRelayed:
         waiting = []
         for number, text in enumerate(texts):
             waiting.append(asyncio.create_task(pods[number % 2].say(text)))
-            await until(lambda number=number: pods[0].service.open_turns._count == number + 1)  # type: ignore[misc]
+            await until(lambda number=number: pods[0].service.admission.open == number + 1)  # type: ignore[misc]
         model.finish()
         assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
         assert pods[0].history() == texts
@@ -118,7 +118,7 @@ class TestMoves:
         waiting = []
         for number, text in enumerate(texts):
             waiting.append(asyncio.create_task(one.say(text)))
-            await until(lambda number=number: one.service.open_turns._count == number + 1)  # type: ignore[misc]
+            await until(lambda number=number: one.service.admission.open == number + 1)  # type: ignore[misc]
         await until(lambda: model.open)
         await one.move(two)
         model.finish()
@@ -161,11 +161,11 @@ class TestPodsThatGo:
         first = asyncio.create_task(one.say("first"))
         await until(lambda: model.open)
         second = asyncio.create_task(two.say("second"))
-        await until(lambda: one.service.open_turns._count == 2)
+        await until(lambda: one.service.admission.open == 2)
         streamed = asyncio.create_task(two.say("streamed", headers=STREAM))
-        await until(lambda: one.service.open_turns._count == 3)
+        await until(lambda: one.service.admission.open == 3)
         third = asyncio.create_task(one.say("third, directly"))
-        await until(lambda: one.service.open_turns._count == 4)
+        await until(lambda: one.service.admission.open == 4)
         draining = asyncio.create_task(one.service.open_turns.drain())
         assert kind(await third) == (503, "/problems/draining")
         model.finish()

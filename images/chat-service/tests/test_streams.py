@@ -154,7 +154,7 @@ class TestHangingUp:
         assert model.calls == 1
 
     def _open(self, pod: Pod) -> int:
-        return pod.service.open_turns._count
+        return pod.service.admission.open
 
 
 class TestBusy:
@@ -188,7 +188,7 @@ class TestBusy:
     ):
         (pod,) = await start(model=model.app, turn_queue_limit=2)
         waiting = [asyncio.create_task(pod.say(f"m{number}")) for number in range(3)]
-        await until(lambda: pod.service.open_turns._count == 3)
+        await until(lambda: pod.service.admission.open == 3)
         await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 2)  # type: ignore[union-attr]
         refused = await pod.say("one too many")
         assert kind(refused) == (429, "/problems/too-many-waiting")
@@ -217,7 +217,7 @@ class TestOutcomes:
         first = asyncio.create_task(pod.say("first", key="k1"))
         await until(lambda: model.open)
         second = asyncio.create_task(pod.say("second", key="k2"))
-        await until(lambda: pod.service.open_turns._count == 2)
+        await until(lambda: pod.service.admission.open == 2)
         await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 1)  # type: ignore[union-attr]
         assert [await self._state(pod, key) for key in ("k1", "k2", "k3")] == [
             {"turn_id": "k1", "status": "open", "place": 0},
@@ -245,7 +245,7 @@ class TestOutcomes:
         first = asyncio.create_task(pod.say("first"))
         await until(lambda: model.open)
         second = asyncio.create_task(pod.say("second", key="k2"))
-        await until(lambda: pod.service.open_turns._count == 2)
+        await until(lambda: pod.service.admission.open == 2)
         assert (await pod.client.post("/chat/junaid/turns/k2/cancel")).json()["status"] == "not_committed"
         assert kind(await second) == (409, "/problems/cancelled")
         model.finish()

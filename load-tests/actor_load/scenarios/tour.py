@@ -15,7 +15,7 @@ MOST_USERS: Final = 400
 ACTIVATED: Final = 5000
 VISITED: Final = 1000
 REST_SECONDS: Final = 8.0
-LOAD_OF_KNEE: Final = 0.25
+LOAD_OF_KNEE: Final = 0.15
 """The share of what one pod holds that goes on while the pods change: they share the cores of the machine."""
 
 
@@ -64,7 +64,7 @@ def _scale_out(stage: Stage, users: int) -> None:
     rate = users * stage.options.arrival_rate
     with stage.section(
         "What a scale-out costs",
-        f"{rate:.0f} turns a second, a quarter of what one pod holds, while the pods become three and then two.",
+        f"{rate:.0f} turns a second, {LOAD_OF_KNEE:.0%} of what one pod holds, while it becomes three pods, then two.",
     ) as findings:
         stage.load(users)
         stage.sleep(REST_SECONDS)
