@@ -61,6 +61,18 @@ def test_afterwards_it_soon_takes_on_as_many_as_before():
     assert places(admission) == 990
 
 
+def test_messages_in_line_behind_another_of_their_user_are_not_what_makes_timers_late():
+    admission = Admission(1000, 0.025)
+    admission.open, admission.in_line = 200, 190
+    assert places(after(admission, 30, 0.2)) == LEAST - 10
+
+
+def test_messages_in_line_count_for_the_fixed_number():
+    admission = Admission(100, 0.025)
+    admission.open = admission.in_line = 100
+    assert admission.full
+
+
 @given(most=st.integers(1, 2000), late=st.lists(st.floats(0, 5), max_size=200), opened=st.integers(0, 3000))
 def test_the_limit_is_never_below_the_least_nor_above_the_most(most: int, late: list[float], opened: int):
     admission = Admission(most, 0.025)

@@ -193,8 +193,10 @@ class TestBusy:
         refused = await pod.say("one too many")
         assert kind(refused) == (429, "/problems/too-many-waiting")
         assert int(refused.headers["Retry-After"]) > 0
+        assert pod.service.admission.in_line == 2
         assert (await self._other_user(pod, model)).status_code == 200
         assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
+        assert (pod.service.admission.open, pod.service.admission.in_line) == (0, 0)
 
     async def test_more_turns_than_a_pod_holds_are_told_so(self, start: Start, model: SlowModel):
         (pod,) = await start(model=model.app, turn_open_limit=2)

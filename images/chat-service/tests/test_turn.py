@@ -106,12 +106,16 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.waited = False
 
     def token(self, text: str) -> None:
         self.events.append(text)
 
     def restart(self) -> None:
         self.events.append("(restart)")
+
+    def in_line(self) -> None:
+        self.waited = True
 
     def running(self) -> None:
         self.events.append("(running)")

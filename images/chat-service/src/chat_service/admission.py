@@ -3,13 +3,14 @@
 A turn that waits for its model costs nothing, so a fixed number fits no machine and no model. What tells is the event
 loop: where more turns want to run than the CPU can, a timer fires late. So the limit falls, in proportion, while timers
 are late, and rises again while they are not. Whoever is above it is refused at once and cheaply; those who are in are
-answered in time, and so are the probes of sidecar and kubelet.
+answered in time, and so are the probes of sidecar and kubelet. Who stands in line behind another message of the same
+user takes no CPU, so only the fixed number bounds those.
 """
 
 import asyncio
 from typing import Final, NoReturn
 
-LEAST: Final = 32
+LEAST: Final = 64
 """Turns that are taken on however late the timers are: a burst is no overload."""
 TICK_SECONDS: Final = 0.05
 SMOOTH: Final = 0.2
@@ -33,11 +34,17 @@ class Admission:
         self._limit = float(most)
         self.open = 0
         """Turns that are open."""
+        self.in_line = 0
+        """Those of them that wait for another message of their user."""
 
     @property
     def full(self) -> bool:
         """Whether another turn is to be refused."""
-        return self.open >= int(self._limit)
+        return self.open >= self._most or self._active >= int(self._limit)
+
+    @property
+    def _active(self) -> int:
+        return self.open - self.in_line
 
     def tick(self, late: float) -> None:
         """A timer fired ``late`` seconds late, :data:`TICK_SECONDS` after the one before."""
@@ -47,7 +54,7 @@ class Admission:
             return
         self._since_step = 0.0
         if self._late > self._late_seconds:
-            self._limit = max(self._least, min(self._limit, self.open) * FALL)
+            self._limit = max(self._least, min(self._limit, self._active) * FALL)
         else:
             self._limit = min(self._most, self._limit * RISE)
 

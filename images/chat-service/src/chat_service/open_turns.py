@@ -44,6 +44,7 @@ class OpenTurn:
         self._leaving: asyncio.TimerHandle | None = None
         self._why: Problem | None = None
         self._drained = False
+        self._in_line = False
         self._task = asyncio.create_task(self._run())
 
     # What the turn tells: the listener.
@@ -54,9 +55,15 @@ class OpenTurn:
     def restart(self) -> None:
         self._tell("restart", b"{}")
 
+    def in_line(self) -> None:
+        if not self._in_line:
+            self._in_line = True
+            self._registry.admission.in_line += 1
+
     def running(self) -> None:
         if self._registry.draining:
             raise draining()
+        self._leave_line()
         self.state = "running"
 
     def completing(self) -> None:
@@ -168,8 +175,14 @@ class OpenTurn:
         self._end("error", bytes(problem.response().body))
         raise problem
 
+    def _leave_line(self) -> None:
+        if self._in_line:
+            self._in_line = False
+            self._registry.admission.in_line -= 1
+
     def _end(self, event: str, data: bytes) -> None:
         self.state = "done"
+        self._leave_line()
         self._registry.ended(self)
         if self._leaving is not None:
             self._leaving.cancel()
@@ -191,7 +204,7 @@ class OpenTurns:
         self.turns = turns
         self.resume_seconds = resume_seconds
         self.draining = False
-        self._admission = admission
+        self.admission = admission
         self._open: dict[str, dict[str, OpenTurn]] = {}
         """By user id and turn id."""
         self._idle = asyncio.Event()
@@ -216,11 +229,11 @@ class OpenTurns:
             return found
         if self.draining:
             raise draining()
-        if self._admission.full:
+        if self.admission.full:
             raise overloaded()
         if turn.when_busy == "interrupt":
             self._interrupt(turn.user_id)
-        self._admission.open += 1
+        self.admission.open += 1
         self._idle.clear()
         opened = OpenTurn(turn, self, stream=stream)
         self._open.setdefault(turn.user_id, {})[turn.turn_id] = opened
@@ -232,7 +245,7 @@ class OpenTurns:
         del of_user[turn.turn.turn_id]
         if not of_user:
             del self._open[turn.turn.user_id]
-        self._admission.open -= 1
+        self.admission.open -= 1
         if not self._open:
             self._idle.set()
 

@@ -78,6 +78,9 @@ class Listener(Protocol):
     def restart(self) -> None:
         """The turn starts again: discard the pieces so far."""
 
+    def in_line(self) -> None:
+        """It waits for another message of its user."""
+
     def running(self) -> None:
         """It waits no longer: its model is called."""
 
@@ -104,7 +107,7 @@ class Turns:
                 many wait), 502/503/504.
         """
         for attempt in range(ATTEMPTS):
-            grant = await self._begin(turn)
+            grant = await self._begin(turn, listener)
             if isinstance(grant, protocol.Replayed):
                 return _committed(grant, replayed=True)
             if attempt:
@@ -129,7 +132,7 @@ class Turns:
             kind="/problems/overtaken",
         )
 
-    async def _begin(self, turn: Turn) -> protocol.Granted | protocol.Replayed:
+    async def _begin(self, turn: Turn, listener: Listener) -> protocol.Granted | protocol.Replayed:
         """Waits for this turn's place in the line. Writes nothing, so it may be repeated."""
         deadline = time.monotonic() + self._wait_seconds
         arguments = BeginTurn(
@@ -145,12 +148,14 @@ class Turns:
             gives_up_at=time.time() + self._wait_seconds,
         )
         try:
-            return await self._next(turn, arguments, deadline)
+            return await self._next(turn, arguments, deadline, listener)
         except BaseException:
             await self._abandon(turn.user_id, TurnRef(turn_id=turn.turn_id, claim=arguments.claim))
             raise
 
-    async def _next(self, turn: Turn, arguments: BeginTurn, deadline: float) -> protocol.Granted | protocol.Replayed:
+    async def _next(
+        self, turn: Turn, arguments: BeginTurn, deadline: float, listener: Listener
+    ) -> protocol.Granted | protocol.Replayed:
         backoff = Backoff(0.05, 1.0)
         while True:
             session = self._sessions.here(turn.user_id)
@@ -171,6 +176,7 @@ class Turns:
                 raise Problem(409, detail, kind="/problems/busy")
             if time.monotonic() >= deadline:
                 raise Problem(503, detail, kind="/problems/busy", headers={"Retry-After": "1"})
+            listener.in_line()
             if session is None:
                 await asyncio.sleep(answer.retry_after_seconds)
                 continue
