@@ -32,6 +32,7 @@ def test_one_that_does_not_takes_on_fewer_and_fewer_within_seconds_but_some_alwa
     admission.open = 400
     after(admission, 1.5, 0.2)
     assert admission.full
+    admission.open = LEAST
     after(admission, 30, 0.2)
     admission.open = 0
     assert places(admission) == LEAST
@@ -63,8 +64,17 @@ def test_afterwards_it_soon_takes_on_as_many_as_before():
 
 def test_messages_in_line_behind_another_of_their_user_are_not_what_makes_timers_late():
     admission = Admission(1000, 0.025)
-    admission.open, admission.in_line = 200, 190
-    assert places(after(admission, 30, 0.2)) == LEAST - 10
+    admission.open, admission.in_line = 900, 890
+    assert not after(admission, 30, 0.2).full
+
+
+def test_timers_that_are_late_while_few_turns_are_open_are_no_overload():
+    """A process that starts, or other pods on its node, take the CPU then."""
+    admission = Admission(1000, 0.025)
+    admission.open = LEAST - 1
+    after(admission, 30, 1.0)
+    admission.open = 0
+    assert places(admission) == 1000
 
 
 def test_messages_in_line_count_for_the_fixed_number():

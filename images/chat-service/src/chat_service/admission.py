@@ -10,7 +10,7 @@ user takes no CPU, so only the fixed number bounds those.
 import asyncio
 from typing import Final, NoReturn
 
-LEAST: Final = 64
+LEAST: Final = 48
 """Turns that are taken on however late the timers are: a burst is no overload."""
 TICK_SECONDS: Final = 0.05
 SMOOTH: Final = 0.2
@@ -53,10 +53,10 @@ class Admission:
         if self._since_step < STEP_SECONDS:
             return
         self._since_step = 0.0
-        if self._late > self._late_seconds:
-            self._limit = max(self._least, min(self._limit, self._active) * FALL)
-        else:
+        if self._late <= self._late_seconds:
             self._limit = min(self._most, self._limit * RISE)
+        elif self._active >= self._least:  # else others take the CPU: this process as it starts, or other pods
+            self._limit = max(self._least, min(self._limit, self._active) * FALL)
 
     async def watch(self) -> NoReturn:
         """Looks at how late timers are, until it is cancelled."""

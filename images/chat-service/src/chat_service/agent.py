@@ -15,21 +15,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import openai
-from agents import (
-    FunctionTool,
-    ItemHelpers,
-    ModelBehaviorError,
-    ModelRefusalError,
-    ModelResponse,
-    ModelSettings,
-    ModelTracing,
-    OpenAIChatCompletionsModel,
-    Tool,
-    TResponseInputItem,
-    Usage,
-    function_tool,
-)
-from agents.tool_context import ToolContext
 from daca_common.model import ModelClient, ModelKeyMissing
 from daca_common.problems import Problem
 from httpx2 import ConnectTimeout
@@ -41,6 +26,21 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
+from chat_service.lean_agents import (
+    FunctionTool,
+    ItemHelpers,
+    ModelBehaviorError,
+    ModelRefusalError,
+    ModelResponse,
+    ModelSettings,
+    ModelTracing,
+    OpenAIChatCompletionsModel,
+    Tool,
+    ToolContext,
+    TResponseInputItem,
+    Usage,
+    function_tool,
+)
 from chat_service.memory import Memory
 from chat_service.protocol import MAX_SUMMARY, MAX_TEXT
 
