@@ -17,9 +17,9 @@ MAX_EVENT: Final = 2 * 1024 * 1024
 third more, which has to fit the sidecar's 4 MiB, too."""
 HANDLE_SECONDS: Final = 20.0
 """Less than the ``processingTimeout`` after which Dapr delivers an event a second time."""
-GATHER_SECONDS: Final = 0.1
+GATHER_SECONDS: Final = 0.25
 """How long an event waits for others, whose documents are read and written in the same requests."""
-GATHERED: Final = 8
+GATHERED: Final = 12
 """Events that wait for no more; the sidecar has more at work (``dapr.pubsub.concurrency``)."""
 
 Outcome = Literal["SUCCESS", "RETRY", "DROP"]
