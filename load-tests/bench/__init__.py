@@ -2,5 +2,6 @@
 
 Layers, lowest first: cpu (processes and their time), wrk (the load), children (what is started), peers (the programs to
 compare with), systems (what is measured, each with its address and its processes), calls (what a turn asks of sidecars
-and Redis), run (the order of it all), report (ratios and spread, as a table and as JSON).
+and Redis), first_token (how soon a stream tells something), run (the order of it all), report (ratios and spread, as a
+table and as JSON), picture.
 """

@@ -1,6 +1,6 @@
 """`make bench`: ours and a chat without Dapr on this machine, with a model at 0 ms, in turns.
 
-Prints turns a second, latencies, CPU milliseconds a turn by process, and ratios; writes all of it as JSON.
+Prints turns a second, latencies, CPU milliseconds a turn by process, and ratios; writes all of it as JSON and draws it.
 """
 
 import argparse
@@ -9,14 +9,14 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from bench import report, systems
+from bench import picture, report, systems
 from bench.run import Plan, Run, Step
 from bench.systems import CLUSTER, PEER, SYSTEMS
 from bench.wrk import Wrk
@@ -68,11 +68,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--clients", type=_counts(1, 1000), default=[1, 8, 32], help="at once (1,8,32)")
     parser.add_argument("--rounds", type=_count(0, 100), default=3, help="of all systems, in turns (3)")
     parser.add_argument("--seconds", type=_count(3, 600), default=10, help="of each step (10)")
-    parser.add_argument("--users", type=_count(1, 1_000_000), default=2000, help="who take turns, at random (2000)")
+    parser.add_argument("--users", type=_count(1, 1_000_000), default=200, help="who take turns, at random (200)")
     parser.add_argument(
         "--calls", action="store_true", help="count also what a turn asks of sidecars and Redis (alone: --rounds 0)"
     )
-    parser.add_argument("--to", type=Path, help="the folder for bench.json (load-results/<time>-bench)")
+    parser.add_argument("--to", type=Path, help="the folder for bench.json and bench.png (load-results/<time>-bench)")
     parser.add_argument("--cluster", default=os.environ.get("CLUSTER", ""), help="as for `make up` [CLUSTER]")
     parser.add_argument("--namespace", default=os.environ.get("NAMESPACE", ""), help="of the bundle [NAMESPACE]")
     options = parser.parse_args(arguments)
@@ -123,14 +123,26 @@ def _bench(options: argparse.Namespace) -> int:
         "systems": {system.name: system.images for system in up},
         "plan": asdict(plan),
     }
-    written = folder / "bench.json"
-    written.write_text(json.dumps(report.as_json(about, steps, counted), indent=1) + "\n")
+    written = _write(folder, about, steps, counted)
     console = screen.console()
     if not console.is_terminal:
         console.width = WIDTH
     report.show(console, steps, counted)
-    print(written)
+    for path in written:
+        print(path)
     return 1 if any(step.load.failed for step in steps) else 0
+
+
+def _write(
+    folder: Path, about: Mapping[str, Any], steps: list[Step], counted: Mapping[str, Mapping[str, float]]
+) -> list[Path]:
+    """The run as JSON and, where something was timed, as a picture."""
+    written = [folder / "bench.json"]
+    written[0].write_text(json.dumps(report.as_json(about, steps, counted), indent=1) + "\n")
+    if steps:
+        written.append(folder / "bench.png")
+        written[-1].write_bytes(picture.draw(report.summaries(steps), f"{about['began'][:10]}, {os.cpu_count()} cores"))
+    return written
 
 
 def _told(step: Step) -> str:

@@ -45,6 +45,7 @@ class Summary:
     """Its turns a second to those of the peer, round by round; ``None`` without a peer."""
     p50_ms: Spread
     p99_ms: Spread
+    first_token_ms: Spread | None
     cpu_ms: Spread
     """Milliseconds of CPU a turn, of all its processes."""
     by_process: Mapping[str, float]
@@ -72,6 +73,7 @@ def summaries(steps: Sequence[Step]) -> Iterator[Summary]:
             Spread.of(ratios) if ratios else None,
             Spread.of(step.load.p50_ms for step in same),
             Spread.of(step.load.p99_ms for step in same),
+            Spread.of(told) if (told := [step.first_token_ms for step in same if step.first_token_ms]) else None,
             Spread.of(sum(step.cpu_ms.values()) for step in same),
             dict(sorted(by_process.items(), key=lambda item: -item[1])),
             median(step.elsewhere for step in same),
@@ -114,10 +116,27 @@ def show(console: Console, steps: Sequence[Step], calls: Mapping[str, Mapping[st
 def _show_speed(console: Console, found: Sequence[Summary]) -> None:
     shown = screen.table(
         "Turns: median (least..most) of the rounds",
-        *("system", "clients", "turns/s", f"to {PEER}", "p50 ms", "p99 ms", "CPU ms a turn", "elsewhere"),
+        *(
+            "system",
+            "clients",
+            "turns/s",
+            f"to {PEER}",
+            "p50 ms",
+            "p99 ms",
+            "first token ms",
+            "CPU ms a turn",
+            "elsewhere",
+        ),
     )
     for one in found:
-        figures = (one.turns_per_second, one.to_peer or "", one.p50_ms, one.p99_ms, one.cpu_ms)
+        figures = (
+            one.turns_per_second,
+            one.to_peer or "",
+            one.p50_ms,
+            one.p99_ms,
+            one.first_token_ms or "",
+            one.cpu_ms,
+        )
         shown.add_row(one.system, str(one.clients), *map(str, figures), f"{one.elsewhere:.2f}")
     console.print(shown)
     console.print("elsewhere: cores that were busy with neither the system nor its load, which disturbs the figures\n")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench import calls, cpu
+from bench import calls, cpu, first_token
 from bench.children import end
 from bench.systems import System
 from bench.wrk import Load, Wrk
@@ -35,6 +35,8 @@ class Step:
     """Milliseconds of CPU a turn, by process."""
     elsewhere: float
     """Cores that were busy with what is neither this system nor its load: how disturbed the figures are."""
+    first_token_ms: float | None = None
+    """Of a stream, in the middle; at one client, where the system streams."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Run:
             time.sleep(self._plan.seconds - RISE_SECONDS - FALL_SECONDS)
             looks.append((time.monotonic(), self._look()))
 
+        streams = system.streams and clients == 1
+        first_token_ms = first_token.measure(system.url, f"{self._plan.prefix}stream") if streams else None
         load = self._load(system, clients, self._plan.seconds, number, watch)
         (began, before), (ended, after) = looks
         turns = load.turns_per_second * (ended - began)
@@ -107,6 +111,7 @@ class Run:
             load,
             {name: 1000 * seconds / turns for name, seconds in spent.items()} if turns else {},
             (everyone - made - sum(spent.values())) / (ended - began),
+            first_token_ms,
         )
 
     def _load(

@@ -12,7 +12,7 @@ import redis as redis_client
 
 from bench import calls, cpu
 from bench.children import Child, turn_problem
-from cluster import rest
+from cluster import binaries, rest
 from cluster.client import CHAT, MEMORY
 from cluster.errors import CommandError
 from cluster.forward import Forward, Reach
@@ -23,8 +23,20 @@ from cluster.target import Target, recorded
 
 PEER: Final = "peer"
 """What all others are compared with, where it is among them."""
-PEERS: Final = {PEER: "redis_session", "runner": "runner", "model": "model"}
+DAPR_SESSION: Final = "dapr-session"
+TUTORIAL: Final = "tutorial"
+PEERS: Final = {
+    PEER: "redis_session",
+    DAPR_SESSION: "dapr_session",
+    TUTORIAL: "tutorial",
+    "runner": "runner",
+    "model": "model",
+}
 """Name -> module in bench.peers."""
+WITH_REDIS: Final = (PEER, DAPR_SESSION, TUTORIAL)
+WITH_SIDECAR: Final = (DAPR_SESSION, TUTORIAL)
+STREAMS: Final = (PEER, DAPR_SESSION, "runner")
+"""Peers that stream where they are asked to; ours do."""
 CLUSTER: Final = "cluster"
 LOCAL: Final = "local"
 SYSTEMS: Final = (*PEERS, LOCAL, CLUSTER)
@@ -36,6 +48,20 @@ NODE_PORTS: Final = ("bare", "kind")
 SCALE_SECONDS: Final = 120.0
 METRICS_PORT: Final = 9090
 FIRST_USER: Final = "bench-first"
+DAPR_NAMESPACE: Final = "default"
+"""Dapr's programs take an empty one, as `make` hands it on, for a name."""
+STATE_STORE: Final = """\
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {{name: statestore}}
+spec:
+  type: state.redis
+  version: v1
+  metadata:
+    - {{name: redisHost, value: "{redis}"}}
+    - {{name: redisPassword, value: ""}}
+    - {{name: actorStateStore, value: "true"}}
+"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,8 @@ class System:
     """What its sidecars and its Redis have counted."""
     prepare: Callable[[], None] = lambda: None
     """Called before each round of it."""
+    streams: bool = True
+    """Whether it sends tokens to who accepts a stream."""
     images: tuple[str, ...] = ()
     """What it was deployed from: that may be another revision than this checkout's."""
 
@@ -91,8 +119,16 @@ def started(names: list[str], pods: list[int], target: Target | None, folder: Pa
 
 @contextmanager
 def _peer(name: str, port: int, folder: Path) -> Iterator[System]:
-    """A peer with a model of its own, and Redis if it has something to keep."""
-    uses = {port: name, port + 1: "its model", port + 2: "its Redis"}
+    """A peer with a model of its own; with Redis if it has something to keep, with a sidecar if it talks to one."""
+    model_port, redis_port, http_port, grpc_port, inner_port, placement_port, health_port, raft_port = range(
+        port + 1, port + 9
+    )
+    uses = {port: name, model_port: "its model"}
+    if name in WITH_REDIS:
+        uses[redis_port] = "its Redis"
+    if name in WITH_SIDECAR:
+        uses |= dict.fromkeys((http_port, grpc_port, inner_port), "its sidecar")
+        uses |= dict.fromkeys((placement_port, health_port, raft_port), "its placement")
     if taken := ports.taken(uses):
         raise CommandError(f"{ports.told(taken, uses)}; end that first")
     with ExitStack() as stack:
@@ -100,14 +136,39 @@ def _peer(name: str, port: int, folder: Path) -> Iterator[System]:
         def started(part: str, *command: str, **env: str) -> Child:
             return stack.enter_context(Child(f"{name}'s {part}", command, folder / f"{name}-{part}.log", env))
 
-        model = started("model", sys.executable, "-m", "offline_model", HOST=LOOPBACK, PORT=str(port + 1))
+        model = started("model", sys.executable, "-m", "offline_model", HOST=LOOPBACK, PORT=str(model_port))
         pids, counters = [model.pid], None
-        if name == PEER:
+        if name in WITH_REDIS:
             server = redis.server()
             # Nothing is written to disk: its best case, where ours has every write on disk before it answers.
-            options = ["--bind", LOOPBACK, "--port", str(port + 2), "--save", "", "--appendonly", "no"]
+            options = ["--bind", LOOPBACK, "--port", str(redis_port), "--save", "", "--appendonly", "no"]
             pids.append(started("redis", *server.command, *options, "--dir", str(folder), **server.env).pid)
-            counters = partial(_redis_counts, port + 2)
+            counters = partial(_redis_counts, redis_port)
+        if name in WITH_SIDECAR:
+            components = folder / f"{name}-components"
+            components.mkdir()
+            (components / "statestore.yaml").write_text(STATE_STORE.format(redis=f"{LOOPBACK}:{redis_port}"))
+            hosts = [f"--placement-host-address={LOOPBACK}:{placement_port}", f"--app-port={port}"]
+            if name == TUTORIAL:
+                placement = started(
+                    "placement",
+                    str(binaries.placement()),
+                    *(f"--listen-address={LOOPBACK}", f"--port={placement_port}", f"--healthz-port={health_port}"),
+                    *("--enable-metrics=false", f"--initial-cluster=dapr-placement-0={LOOPBACK}:{raft_port}"),
+                    NAMESPACE=DAPR_NAMESPACE,
+                )
+                pids.append(placement.pid)
+            sidecar = started(
+                "sidecar",
+                str(binaries.daprd()),
+                *(f"--app-id={name}", f"--resources-path={components}", "--enable-metrics=false"),
+                *(f"--dapr-http-port={http_port}", f"--dapr-grpc-port={grpc_port}"),
+                *(f"--dapr-internal-grpc-port={inner_port}", f"--dapr-listen-addresses={LOOPBACK}"),
+                *(hosts if name == TUTORIAL else ()),
+                DAPR_HOST_IP=LOOPBACK,
+                NAMESPACE=DAPR_NAMESPACE,
+            )
+            pids.append(sidecar.pid)
         app = started(
             "app",
             sys.executable,
@@ -115,12 +176,14 @@ def _peer(name: str, port: int, folder: Path) -> Iterator[System]:
             "bench.peers",
             PEERS[name],
             PORT=str(port),
-            MODEL_BASE_URL=f"http://{LOOPBACK}:{port + 1}/v1",
-            REDIS_URL=f"redis://{LOOPBACK}:{port + 2}",
+            MODEL_BASE_URL=f"http://{LOOPBACK}:{model_port}/v1",
+            REDIS_URL=f"redis://{LOOPBACK}:{redis_port}",
+            DAPR_HTTP_PORT=str(http_port),
+            DAPR_GRPC_PORT=str(grpc_port),
         )
         url = f"http://{LOOPBACK}:{port}/chat/"
         app.wait_for_turn(url, FIRST_USER)
-        yield System(name, url, cpu.below(app.pid, *pids), counters)
+        yield System(name, url, cpu.below(app.pid, *pids), counters, streams=name in STREAMS)
 
 
 @contextmanager
@@ -170,7 +233,7 @@ class _Cluster:
     def system(self, pods: int) -> System:
         """It with so many pods of chat-service."""
         name = f"{CLUSTER}, {pods} pod{'s' if pods > 1 else ''}"
-        return System(name, self._url, cpu.nodes(), self._counts, partial(self._prepare, pods), self._images)
+        return System(name, self._url, cpu.nodes(), self._counts, partial(self._prepare, pods), images=self._images)
 
     def _prepare(self, pods: int) -> None:
         with api_errors():

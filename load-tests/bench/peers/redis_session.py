@@ -3,20 +3,18 @@
 import os
 
 import redis.asyncio as redis
-from agents import Runner
 from agents.extensions.memory.redis_session import RedisSession
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
 
-from bench.peers.agent import Message, Reply, agent
+from bench.peers.agent import Message, Reply, agent, answer
 
 app = FastAPI()
 _agent = agent()
 _redis = redis.from_url(os.environ["REDIS_URL"])
 
 
-@app.post("/chat/")
-async def chat(message: Message) -> Reply:
+@app.post("/chat/", response_model=Reply)
+async def chat(request: Request, message: Message) -> Reply | Response:
     """One turn."""
-    session = RedisSession(message.user_id, redis_client=_redis)
-    result = await Runner.run(_agent, message.text, session=session)
-    return Reply(user_id=message.user_id, reply=str(result.final_output))
+    return await answer(request, message, _agent, RedisSession(message.user_id, redis_client=_redis))

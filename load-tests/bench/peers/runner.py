@@ -1,16 +1,15 @@
 """A ceiling: the agent without any memory."""
 
-from agents import Runner
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
 
-from bench.peers.agent import Message, Reply, agent
+from bench.peers.agent import Message, Reply, agent, answer
 
 app = FastAPI()
 _agent = agent()
 
 
-@app.post("/chat/")
-async def chat(message: Message) -> Reply:
+@app.post("/chat/", response_model=Reply)
+async def chat(request: Request, message: Message) -> Reply | Response:
     """One turn."""
-    result = await Runner.run(_agent, message.text)
-    return Reply(user_id=message.user_id, reply=str(result.final_output))
+    return await answer(request, message, _agent, None)
