@@ -51,7 +51,7 @@ lock: setup ## pin every dependency again, with hashes
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: up
 up: setup ## a cluster, Dapr, the bundle, and a first conversation: CLUSTER= MODEL= NODES= DRY_RUN= ...
@@ -85,6 +85,10 @@ load: setup ## load from inside the cluster, and a report: SCENARIO= or SHAPE=, 
 .PHONY: bench
 bench: setup ## ours and a chat without Dapr, side by side: turns/s, latency, CPU by process: BENCH_OPTIONS=
 	@$(RUN) -m cluster bench
+
+.PHONY: bench-activations
+bench-activations: setup ## 100,000 actors activated with a write, deactivated, read again: rates, memory: BENCH_OPTIONS=
+	@$(RUN) -m cluster bench-activations
 
 # Tools that tests use are built before them: that may take longer than a test may.
 built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done

@@ -64,8 +64,8 @@ def _run(options: argparse.Namespace) -> None:
             local(options.model)
         case "load":
             _load(options)
-        case "bench":
-            bench(options.options, options.cluster, options.namespace)
+        case "bench" | "bench-activations":
+            bench(options.command, options.options, options.cluster, options.namespace)
         case "which":
             with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
                 tool = WHICH[options.tool]()
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
             "chat": "talk to it in the terminal",
             "inspect": "the session actor of a user: host, activation, state",
             "load": "load on the chat and its actors, from inside the cluster; a report",
+            "bench-activations": "actors activated with a first write, deactivated, read again: rates and memory",
             "bench": "ours and a chat without Dapr on this machine, in turns: turns/s, latency, CPU by process",
         }.items()
     }
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         _setting(made["load"], option, variable, text)
     _setting(made["bench"], "--options", "BENCH_OPTIONS", "`--help`, or `--systems peer,cluster --rounds 5 --calls`")
+    _setting(made["bench-activations"], "--options", "BENCH_OPTIONS", "`--help`, or `--users 300000`")
     for name in ("chat", "inspect"):
         made[name].add_argument("user", nargs="?", default=os.environ.get("USER") or "you", help="a user id ($USER)")
     return parser

@@ -1,16 +1,19 @@
-"""`make bench`: load-tests/bench, in the place of this process."""
+"""`make bench` and `make bench-activations`: load-tests/bench, in the place of this process."""
 
 import os
 import shlex
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from cluster.errors import CommandError
 from cluster.versions import ROOT
 
+COMMANDS: Final = {"bench": "bench", "bench-activations": "bench.activations"}
+"""Name -> module below load-tests."""
 
-def bench(options: str, cluster: str, namespace: str) -> NoReturn:
-    """Becomes the bench, so that a signal is for it; ``options`` as on its command line.
+
+def bench(command: str, options: str, cluster: str, namespace: str) -> NoReturn:
+    """Becomes a command of the bench, so that a signal is for it; ``options`` as on its command line.
 
     Raises:
         CommandError: a quote is not closed.
@@ -21,4 +24,4 @@ def bench(options: str, cluster: str, namespace: str) -> NoReturn:
         raise CommandError(f"BENCH_OPTIONS={options}: {error}", exit_code=2) from error
     path = os.pathsep.join(map(str, (ROOT / "load-tests", ROOT)))
     where = {"PYTHONPATH": path, "CLUSTER": cluster, "NAMESPACE": namespace}
-    os.execve(sys.executable, [sys.executable, "-m", "bench", *words], os.environ | where)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-m", COMMANDS[command], *words], os.environ | where)  # noqa: S606

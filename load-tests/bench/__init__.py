@@ -1,7 +1,8 @@
-"""`make bench`: what a turn costs here, and what it costs a chat without Dapr, in the same minutes on the same machine.
+"""`make bench`: what a turn costs here, and what it costs a chat without Dapr, in the same minutes on the same machine;
+and `make bench-activations`.
 
 Layers, lowest first: cpu (processes and their time), wrk (the load), children (what is started), peers (the programs to
 compare with), systems (what is measured, each with its address and its processes), calls (what a turn asks of sidecars
 and Redis), first_token (how soon a stream tells something), run (the order of it all), report (ratios and spread, as a
-table and as JSON), picture.
+table and as JSON), picture; activations beside these; options is what both commands have in common.
 """

@@ -1,11 +1,12 @@
 """What is measured: each system has an address for its turns, and processes that are its own."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 import redis as redis_client
@@ -161,7 +162,7 @@ def _peer(name: str, port: int, folder: Path) -> Iterator[System]:
             sidecar = started(
                 "sidecar",
                 str(binaries.daprd()),
-                *(f"--app-id={name}", f"--resources-path={components}", "--enable-metrics=false"),
+                *(f"--app-id={PEER}", f"--resources-path={components}", "--enable-metrics=false"),
                 *(f"--dapr-http-port={http_port}", f"--dapr-grpc-port={grpc_port}"),
                 *(f"--dapr-internal-grpc-port={inner_port}", f"--dapr-listen-addresses={LOOPBACK}"),
                 *(hosts if name == TUTORIAL else ()),
@@ -187,13 +188,28 @@ def _peer(name: str, port: int, folder: Path) -> Iterator[System]:
 
 
 @contextmanager
-def _local(folder: Path) -> Iterator[System]:
-    """Ours by `make local`, with a state of its own: the conversations of this checkout's stay what they are."""
-    apps = {app.app_id: app for app in runfile.apps()}
-    env = {"DACA_LOCAL": str(folder / "local"), "MODEL": "offline"}
+def local(folder: Path, env: Mapping[str, str] = MappingProxyType({})) -> Iterator[Child]:
+    """Ours by `make local`, with a state of its own: the conversations of this checkout's stay what they are.
+
+    ``folder`` takes state and logs; ``env`` has settings of the services. It answers.
+    """
+    uses = {app.port: app.app_id for app in runfile.apps()}
+    if taken := ports.taken(uses):  # else what answers there would be taken for this one
+        raise CommandError(f"{ports.told(taken, uses)}; end that first")
+    env = {"DACA_LOCAL": str(folder / "local"), "MODEL": "offline", **env}
     with Child("make local", [sys.executable, "-m", "cluster", "local"], folder / "local.log", env) as child:
-        url = f"http://{LOOPBACK}:{apps[CHAT].port}/chat/"
-        child.wait_for_turn(url, FIRST_USER)
+        child.wait_for_turn(_local_chat(), FIRST_USER)
+        yield child
+
+
+def _local_chat() -> str:
+    return f"http://{LOOPBACK}:{next(app for app in runfile.apps() if app.app_id == CHAT).port}/chat/"
+
+
+@contextmanager
+def _local(folder: Path) -> Iterator[System]:
+    apps = {app.app_id: app for app in runfile.apps()}
+    with local(folder) as child:
         metrics = {app_id: f"http://{LOOPBACK}:{apps[app_id].options['metrics-port']}" for app_id in (CHAT, MEMORY)}
         counters = partial(
             calls.together,
@@ -204,7 +220,7 @@ def _local(folder: Path) -> Iterator[System]:
         )
         # What watches over the processes is not one that answers.
         scope = cpu.below(child.pid)
-        yield System(LOCAL, url, lambda processes: scope(processes) - {child.pid}, counters)
+        yield System(LOCAL, _local_chat(), lambda processes: scope(processes) - {child.pid}, counters)
 
 
 class _Cluster:

@@ -1,0 +1,201 @@
+"""`make bench-activations`: actors activated with a first write, all deactivated, and all read again.
+
+Runs ours as `make local` does, with a state of its own, and calls the actors through the sidecar of chat-service.
+Prints the rates, and what an active actor takes of memory in the service and in its sidecar.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import psutil
+
+from bench import cpu, options, systems
+from bench.children import Child
+from cluster import screen
+from cluster.client import CHAT
+from cluster.errors import CommandError
+from cluster.local import runfile
+from cluster.local.layout import LOOPBACK
+from cluster.steps import say
+from cluster.versions import ROOT
+
+ACTOR_TYPE: Final = "UserSessionActor"
+SLOWEST_RATE: Final = 200
+"""Activations a second that are counted on: no actor may fall idle before the last one is active."""
+LEAST_IDLE_SECONDS: Final = 15.0
+SCAN_SECONDS: Final = 5
+TIMEOUT_SECONDS: Final = 60
+KILOBYTE: Final = 1000
+
+VISIT: Final = {"turn_id": "bench", "claim": "bench"}
+"""A ``BeginTurn``, which writes nothing and tells the ``turn_no`` after that of the first write."""
+
+Memory = dict[str, int]
+"""Bytes of resident memory by process."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Every actor was called once."""
+
+    what: str
+    calls: int
+    failed: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rate(self) -> float:
+        """Calls a second."""
+        return self.calls / self.seconds
+
+
+class Caller:
+    """Calls actors through a sidecar, so many at once."""
+
+    def __init__(self, address: str, users: int, at_once: int) -> None:
+        self._address = address
+        self._users = users
+        self._at_once = at_once
+        self._prefix = f"a{int(time.time()):x}-"
+
+    async def all(self, what: str, method: str, body: object, turn_no: int) -> Pass:
+        """Calls ``method`` of every actor; an answer of another ``turn_no`` has failed."""
+        numbers = iter(range(self._users))
+        latencies: list[float] = []
+        failed: list[int] = []
+
+        async def work(client: aiohttp.ClientSession) -> None:
+            for number in numbers:
+                path = f"{self._address}/v1.0/actors/{ACTOR_TYPE}/{self._prefix}{number}/method/{method}"
+                began = time.perf_counter()
+                if await _turn_no(client, path, body) != turn_no:
+                    failed.append(number)
+                latencies.append(1000 * (time.perf_counter() - began))
+
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._at_once), timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS)
+        ) as client:
+            began = time.monotonic()
+            await asyncio.gather(*(work(client) for _ in range(self._at_once)))
+            seconds = time.monotonic() - began
+        latencies.sort()
+        return Pass(what, self._users, len(failed), seconds, _share(latencies, 0.5), _share(latencies, 0.99))
+
+    async def active(self) -> int:
+        """How many actors are active."""
+        async with aiohttp.ClientSession() as client, client.get(f"{self._address}/v1.0/metadata") as answer:
+            found = (await answer.json())["actorRuntime"].get("activeActors") or []
+        return sum(item.get("count", 0) for item in found if item["type"] == ACTOR_TYPE)
+
+
+async def _turn_no(client: aiohttp.ClientSession, url: str, body: object) -> int | None:
+    try:
+        async with client.post(url, json=body) as answer:
+            told = await answer.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+    return told.get("turn_no") if answer.status == 200 and isinstance(told, dict) else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """One run; 0, 1 where a call failed or something did not work, 2 where it was called wrongly."""
+    return options.run(lambda: _bench(_parse(arguments)))
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = options.Parser(prog="python -m bench.activations", description=__doc__)
+    parser.add_argument("--users", type=options.count(1, 1_000_000), default=100_000, help="actors (100000)")
+    parser.add_argument("--at-once", type=options.count(1, 1000), default=32, help="calls that are under way (32)")
+    parser.add_argument("--to", type=Path, help="the folder for activations.json (load-results/<time>-activations)")
+    return parser.parse_args(arguments)
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    began = datetime.now(UTC)
+    folder = options.folder(chosen.to or ROOT / "load-results" / f"{began:%Y%m%dT%H%M%SZ}-activations")
+    idle_seconds = max(LEAST_IDLE_SECONDS, chosen.users / SLOWEST_RATE)
+    env = {"ACTOR_IDLE_TIMEOUT_SECONDS": f"{idle_seconds:g}", "ACTOR_SCAN_INTERVAL_SECONDS": str(SCAN_SECONDS)}
+    with tempfile.TemporaryDirectory(prefix="daca-bench-") as scratch, systems.local(Path(scratch), env) as child:
+        sidecar = next(app for app in runfile.apps() if app.app_id == CHAT).options["dapr-http-port"]
+        caller = Caller(f"http://{LOOPBACK}:{sidecar}", chosen.users, chosen.at_once)
+        passes, memory, active = asyncio.run(_measure(caller, child, chosen.users, idle_seconds))
+    per_actor = {name: (memory["active"][name] - memory["before"][name]) / active for name in memory["before"]}
+    written = folder / "activations.json"
+    about = {"began": began.isoformat(), "users": chosen.users, "at_once": chosen.at_once, "active_at_once": active}
+    found = {"passes": [asdict(one) | {"rate": one.rate} for one in passes], "memory": memory, "per_actor": per_actor}
+    written.write_text(json.dumps({"about": about, **found}, indent=1) + "\n")
+    _show(passes, memory, active)
+    print(written)
+    return 1 if any(one.failed for one in passes) else 0
+
+
+async def _measure(
+    caller: Caller, child: Child, users: int, idle_seconds: float
+) -> tuple[list[Pass], dict[str, Memory], int]:
+    """The passes, memory by moment, and how many actors were active at once."""
+    memory = {"before": _memory(child)}
+    passes = [await caller.all("activated, with a first write", "ClearHistory", {}, 1)]
+    active, memory["active"] = await caller.active(), _memory(child)
+    say(f"{active:,} of {users:,} are active; all fall idle after {idle_seconds:.0f} s")
+    await _until(lambda: _is(caller.active(), 0), 2 * idle_seconds + 60 + users / SLOWEST_RATE)
+    memory["deactivated"] = _memory(child)
+    say("none is active")
+    passes.append(await caller.all("activated again, and read", "BeginTurn", VISIT, 2))
+    memory["active again"] = _memory(child)
+    return passes, memory, active
+
+
+async def _is(count: Awaitable[int], wanted: int) -> bool:
+    return await count == wanted
+
+
+async def _until(done: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    last = time.monotonic() + seconds
+    while not await done():
+        if time.monotonic() > last:
+            raise CommandError(f"actors are still active after {seconds:.0f} s")
+        await asyncio.sleep(1)
+
+
+def _memory(child: Child) -> Memory:
+    processes = cpu.look()
+    found: Memory = {}
+    for pid in cpu.below(child.pid)(processes):
+        name = cpu.name_of(processes[pid].command)
+        if name in {CHAT, f"{CHAT}'s daprd"}:
+            found[name] = psutil.Process(pid).memory_info().rss
+    return found
+
+
+def _show(passes: list[Pass], memory: dict[str, Memory], active: int) -> None:
+    console = screen.console()
+    shown = screen.table("Every actor once", "", "calls", "a second", "failed", "p50 ms", "p99 ms")
+    for one in passes:
+        figures = (f"{one.calls:,}", f"{one.rate:.0f}", str(one.failed), f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}")
+        shown.add_row(one.what, *figures)
+    console.print(shown)
+    shown = screen.table("Resident memory, MB", "", *memory, f"kB of each of {active:,} active")
+    for name, before in memory["before"].items():
+        each = (memory["active"][name] - before) / active / KILOBYTE
+        shown.add_row(name, *(f"{look[name] / KILOBYTE**2:.0f}" for look in memory.values()), f"{each:.1f}")
+    console.print(shown)
+
+
+def _share(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
