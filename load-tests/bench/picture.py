@@ -19,13 +19,17 @@ FONT: Final = "Liberation Sans, sans-serif"
 
 def draw(summaries: Iterable[Summary], about: str) -> bytes:
     """The PNG, at the most clients that were measured; ``about`` is its subtitle."""
+    return vl_convert.vegalite_to_png(spec(summaries, about), scale=SCALE)
+
+
+def spec(summaries: Iterable[Summary], about: str) -> dict[str, Any]:
+    """The same as Vega-Lite."""
     found = list(summaries)
     most = max(summary.clients for summary in found)
     shown = [summary for summary in found if summary.clients == most]
     title = alt.TitleParams(f"A turn, at {most} clients", subtitle=about, anchor="start")
     chart = alt.hconcat(_cpu(shown), _speed(shown), spacing=30).properties(title=title, padding=16, background="white")
-    chart = chart.configure(font=FONT).configure_view(stroke=None)
-    return vl_convert.vegalite_to_png(chart.to_dict(), scale=SCALE)
+    return chart.configure(font=FONT).configure_view(stroke=None).to_dict()
 
 
 def _cpu(shown: Sequence[Summary]) -> Any:

@@ -76,7 +76,7 @@ class System:
     """What its sidecars and its Redis have counted."""
     prepare: Callable[[], None] = lambda: None
     """Called before each round of it."""
-    streams: bool = True
+    streams: bool = False
     """Whether it sends tokens to who accepts a stream."""
     images: tuple[str, ...] = ()
     """What it was deployed from: that may be another revision than this checkout's."""
@@ -220,7 +220,7 @@ def _local(folder: Path) -> Iterator[System]:
         )
         # What watches over the processes is not one that answers.
         scope = cpu.below(child.pid)
-        yield System(LOCAL, _local_chat(), lambda processes: scope(processes) - {child.pid}, counters)
+        yield System(LOCAL, _local_chat(), lambda processes: scope(processes) - {child.pid}, counters, streams=True)
 
 
 class _Cluster:
@@ -249,7 +249,7 @@ class _Cluster:
     def system(self, pods: int) -> System:
         """It with so many pods of chat-service."""
         name = f"{CLUSTER}, {pods} pod{'s' if pods > 1 else ''}"
-        return System(name, self._url, cpu.nodes(), self._counts, partial(self._prepare, pods), images=self._images)
+        return System(name, self._url, cpu.nodes(), self._counts, partial(self._prepare, pods), True, self._images)
 
     def _prepare(self, pods: int) -> None:
         with api_errors():

@@ -6,15 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from bench import __main__ as command_line
-from bench import calls, children, cpu, report, run, systems
+from bench import activations, calls, children, cpu, first_token, picture, report, run, systems
 from bench.children import Child
 from bench.cpu import Process
 from bench.run import Plan, Run, Step
@@ -249,6 +254,17 @@ class TestReport:
         assert any(line.split() == ["app", "7.00", "8.00"] for line in lines)
         assert any(line.split() == ["sum", "8.00", "10.00"] for line in lines)
 
+    def test_the_picture_shows_the_most_clients_and_every_system(self) -> None:
+        drawn = picture.spec(report.summaries([*self.STEPS, step(1, "ours", 10, clients=1)]), "today")
+
+        assert drawn["title"]["text"] == "A turn, at 8 clients"
+        cpu_rows, speed_rows = (chart["data"]["values"] for chart in drawn["hconcat"])
+        assert {(row["system"], row["process"], row["ms"]) for row in cpu_rows} >= {("ours", "sidecar", 3.0)}
+        assert [(row["system"], row["ratio"]) for row in speed_rows] == [("peer", ""), ("ours", "0.75x")]
+
+    def test_the_picture_is_a_png(self) -> None:
+        assert picture.draw(report.summaries(self.STEPS), "today").startswith(b"\x89PNG")
+
     def test_the_json_has_all_of_it(self) -> None:
         written = json.loads(json.dumps(report.as_json({"revision": "abc"}, self.STEPS, {"ours": {"GET": 2.0}})))
 
@@ -481,6 +497,113 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Deployments], Target]
     return deploy
 
 
+class Stream(BaseHTTPRequestHandler):
+    """Answers a turn with events."""
+
+    protocol_version = "HTTP/1.1"
+    events = b""
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        """One turn."""
+        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.events)))
+        self.end_headers()
+        self.wfile.write(self.events)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def stream() -> Iterator[Callable[[bytes], str]]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stream) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def answering(events: bytes) -> str:
+            Stream.events, Stream.asked = events, []
+            return f"http://127.0.0.1:{server.server_port}/chat/"
+
+        yield answering
+        server.shutdown()
+
+
+class TestFirstTokens:
+    def test_the_middle_of_some_turns_of_one_user_is_told(self, stream: Callable[[bytes], str]) -> None:
+        url = stream(b"event: token\ndata: {}\n\nevent: message\ndata: {}\n\n")
+
+        assert first_token.measure(url, "somebody") > 0
+        assert [turn["user_id"] for turn in Stream.asked] == ["somebody"] * first_token.TURNS
+
+    def test_a_stream_without_a_token_is_said(self, stream: Callable[[bytes], str]) -> None:
+        with pytest.raises(CommandError, match="ended without a token"):
+            first_token.measure(stream(b"event: error\ndata: {}\n\n"), "somebody")
+
+    @pytest.mark.usefixtures("without_waiting")
+    def test_they_are_measured_at_one_client_of_those_who_stream(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(first_token, "measure", lambda *_: 12.5)
+        both = [System(name, HERE, cpu.below(), streams=name == "ours") for name in ("peer", "ours")]
+
+        steps = list(Run(FakeWrk(), Plan(1, 10, [1, 8], 5)).steps(both))
+
+        assert [(one.system, one.clients, one.first_token_ms) for one in steps] == [
+            ("peer", 1, None),
+            ("peer", 8, None),
+            ("ours", 1, 12.5),
+            ("ours", 8, None),
+        ]
+
+
+class FakeSidecar:
+    """Actors that count their writes; some of them have lost theirs."""
+
+    def __init__(self, lost: int = 0) -> None:
+        self.written: dict[str, int] = {}
+        self.lost = lost
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_post("/v1.0/actors/{type}/{id}/method/{method}", self._call)
+        app.router.add_get("/v1.0/metadata", self._metadata)
+        async with TestServer(app) as server:
+            yield str(server.make_url("")).rstrip("/")
+
+    async def _call(self, request: web.Request) -> web.Response:
+        actor = request.match_info["id"]
+        if request.match_info["method"] == "ClearHistory":
+            self.written[actor] = self.written.get(actor, 0) + 1
+            return web.json_response({"turn_no": self.written[actor]})
+        if self.lost:
+            self.lost -= 1
+            return web.json_response({"errorCode": "ERR_ACTOR_INVOKE_METHOD"}, status=500)
+        return web.json_response({"turn_no": self.written.get(actor, 0) + 1})
+
+    async def _metadata(self, _: web.Request) -> web.Response:
+        active = [{"type": "UserSessionActor", "count": len(self.written)}, {"type": "Other", "count": 7}]
+        return web.json_response({"actorRuntime": {"activeActors": active}})
+
+
+class TestActivations:
+    async def test_every_actor_is_called_once_and_wrong_answers_are_failures(self) -> None:
+        sidecar = FakeSidecar(lost=3)
+        async with sidecar.served() as address:
+            caller = activations.Caller(address, users=50, at_once=8)
+            first = await caller.all("write", "ClearHistory", {}, 1)
+            again = await caller.all("read", "BeginTurn", activations.VISIT, 2)
+
+            assert await caller.active() == 50
+        assert set(sidecar.written.values()) == {1}
+        assert (first.calls, first.failed, again.failed) == (50, 0, 3)
+        assert first.rate == pytest.approx(50 / first.seconds)
+        assert 0 < first.p50_ms <= first.p99_ms
+
+    def test_what_cannot_be_is_refused_in_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert activations.main(["--users", "none"]) == 2
+        assert "'none' is not a whole number from 1 to 1,000,000" in capsys.readouterr().err
+
+
 class TestTheCluster:
     def test_it_is_measured_with_each_number_of_pods_and_put_back(
         self, deployed: Callable[[Deployments], Target], tmp_path: Path
@@ -562,7 +685,7 @@ class TestOptions:
         became: list[Any] = []
         monkeypatch.setattr(command.os, "execve", lambda *given: became.append(given))
 
-        command.bench("--rounds 5 --to 'a folder'", "bare", "team-a")
+        command.bench("bench", "--rounds 5 --to 'a folder'", "bare", "team-a")
 
         ((_, words, env),) = became
         assert words[1:] == ["-m", "bench", "--rounds", "5", "--to", "a folder"]
@@ -570,4 +693,4 @@ class TestOptions:
 
     def test_a_quote_that_is_not_closed_is_said(self) -> None:
         with pytest.raises(CommandError, match="BENCH_OPTIONS=--to 'a: No closing quotation"):
-            command.bench("--to 'a", "", "")
+            command.bench("bench", "--to 'a", "", "")
