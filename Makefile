@@ -90,6 +90,10 @@ bench: setup ## ours and a chat without Dapr, side by side: turns/s, latency, CP
 bench-activations: setup ## 100,000 actors activated with a write, deactivated, read again: rates, memory: BENCH_OPTIONS=
 	@$(RUN) -m cluster bench-activations
 
+.PHONY: bench-long
+bench-long: setup ## what a turn takes at message 10,000 of a session, and beside 100,000 users: BENCH_OPTIONS=
+	@$(RUN) -m cluster bench-long
+
 # Tools that tests use are built before them: that may take longer than a test may.
 built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 

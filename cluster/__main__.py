@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace) -> None:
             local(options.model)
         case "load":
             _load(options)
-        case "bench" | "bench-activations":
+        case "bench" | "bench-activations" | "bench-long":
             bench(options.command, options.options, options.cluster, options.namespace)
         case "which":
             with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
             "inspect": "the session actor of a user: host, activation, state",
             "load": "load on the chat and its actors, from inside the cluster; a report",
             "bench-activations": "actors activated with a first write, deactivated, read again: rates and memory",
+            "bench-long": "what a turn takes late in a long session, and beside many users",
             "bench": "ours and a chat without Dapr on this machine, in turns: turns/s, latency, CPU by process",
         }.items()
     }
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         _setting(made["load"], option, variable, text)
     _setting(made["bench"], "--options", "BENCH_OPTIONS", "`--help`, or `--systems peer,cluster --rounds 5 --calls`")
+    _setting(made["bench-long"], "--options", "BENCH_OPTIONS", "`--help`, or `--messages 10,1000 --users 1,1000`")
     _setting(made["bench-activations"], "--options", "BENCH_OPTIONS", "`--help`, or `--users 300000`")
     for name in ("chat", "inspect"):
         made[name].add_argument("user", nargs="?", default=os.environ.get("USER") or "you", help="a user id ($USER)")

@@ -1,4 +1,4 @@
-"""`make bench` and `make bench-activations`: load-tests/bench, in the place of this process."""
+"""`make bench`, `make bench-activations` and `make bench-long`: load-tests/bench, in the place of this process."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 from cluster.errors import CommandError
 from cluster.versions import ROOT
 
-COMMANDS: Final = {"bench": "bench", "bench-activations": "bench.activations"}
+COMMANDS: Final = {"bench": "bench", "bench-activations": "bench.activations", "bench-long": "bench.long"}
 """Name -> module below load-tests."""
 
 

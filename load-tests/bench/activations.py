@@ -32,7 +32,7 @@ from cluster.versions import ROOT
 ACTOR_TYPE: Final = "UserSessionActor"
 SLOWEST_RATE: Final = 200
 """Activations a second that are counted on: no actor may fall idle before the last one is active."""
-LEAST_IDLE_SECONDS: Final = 15.0
+LEAST_IDLE_SECONDS: Final = 5.0
 SCAN_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 60
 KILOBYTE: Final = 1000
@@ -64,7 +64,7 @@ class Pass:
 class Caller:
     """Calls actors through a sidecar, so many at once."""
 
-    def __init__(self, address: str, users: int, at_once: int) -> None:
+    def __init__(self, address: str, users: range, at_once: int) -> None:
         self._address = address
         self._users = users
         self._at_once = at_once
@@ -72,7 +72,7 @@ class Caller:
 
     async def all(self, what: str, method: str, body: object, turn_no: int) -> Pass:
         """Calls ``method`` of every actor; an answer of another ``turn_no`` has failed."""
-        numbers = iter(range(self._users))
+        numbers = iter(self._users)
         latencies: list[float] = []
         failed: list[int] = []
 
@@ -91,7 +91,7 @@ class Caller:
             await asyncio.gather(*(work(client) for _ in range(self._at_once)))
             seconds = time.monotonic() - began
         latencies.sort()
-        return Pass(what, self._users, len(failed), seconds, _share(latencies, 0.5), _share(latencies, 0.99))
+        return Pass(what, len(self._users), len(failed), seconds, _share(latencies, 0.5), _share(latencies, 0.99))
 
     async def active(self) -> int:
         """How many actors are active."""
@@ -129,7 +129,7 @@ def _bench(chosen: argparse.Namespace) -> int:
     env = {"ACTOR_IDLE_TIMEOUT_SECONDS": f"{idle_seconds:g}", "ACTOR_SCAN_INTERVAL_SECONDS": str(SCAN_SECONDS)}
     with tempfile.TemporaryDirectory(prefix="daca-bench-") as scratch, systems.local(Path(scratch), env) as child:
         sidecar = next(app for app in runfile.apps() if app.app_id == CHAT).options["dapr-http-port"]
-        caller = Caller(f"http://{LOOPBACK}:{sidecar}", chosen.users, chosen.at_once)
+        caller = Caller(f"http://{LOOPBACK}:{sidecar}", range(chosen.users), chosen.at_once)
         passes, memory, active = asyncio.run(_measure(caller, child, chosen.users, idle_seconds))
     per_actor = {name: (memory["active"][name] - memory["before"][name]) / active for name in memory["before"]}
     written = folder / "activations.json"

@@ -29,7 +29,8 @@ def spec(summaries: Iterable[Summary], about: str) -> dict[str, Any]:
     shown = [summary for summary in found if summary.clients == most]
     title = alt.TitleParams(f"A turn, at {most} clients", subtitle=about, anchor="start")
     chart = alt.hconcat(_cpu(shown), _speed(shown), spacing=30).properties(title=title, padding=16, background="white")
-    return chart.configure(font=FONT).configure_view(stroke=None).to_dict()
+    drawn: dict[str, Any] = chart.configure(font=FONT).configure_view(stroke=None).to_dict()
+    return drawn
 
 
 def _cpu(shown: Sequence[Summary]) -> Any:

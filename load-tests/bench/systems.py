@@ -198,11 +198,12 @@ def local(folder: Path, env: Mapping[str, str] = MappingProxyType({})) -> Iterat
         raise CommandError(f"{ports.told(taken, uses)}; end that first")
     env = {"DACA_LOCAL": str(folder / "local"), "MODEL": "offline", **env}
     with Child("make local", [sys.executable, "-m", "cluster", "local"], folder / "local.log", env) as child:
-        child.wait_for_turn(_local_chat(), FIRST_USER)
+        child.wait_for_turn(local_chat(), FIRST_USER)
         yield child
 
 
-def _local_chat() -> str:
+def local_chat() -> str:
+    """The address of its turns."""
     return f"http://{LOOPBACK}:{next(app for app in runfile.apps() if app.app_id == CHAT).port}/chat/"
 
 
@@ -220,7 +221,7 @@ def _local(folder: Path) -> Iterator[System]:
         )
         # What watches over the processes is not one that answers.
         scope = cpu.below(child.pid)
-        yield System(LOCAL, _local_chat(), lambda processes: scope(processes) - {child.pid}, counters, streams=True)
+        yield System(LOCAL, local_chat(), lambda processes: scope(processes) - {child.pid}, counters, streams=True)
 
 
 class _Cluster:

@@ -589,7 +589,7 @@ class TestActivations:
     async def test_every_actor_is_called_once_and_wrong_answers_are_failures(self) -> None:
         sidecar = FakeSidecar(lost=3)
         async with sidecar.served() as address:
-            caller = activations.Caller(address, users=50, at_once=8)
+            caller = activations.Caller(address, range(50), at_once=8)
             first = await caller.all("write", "ClearHistory", {}, 1)
             again = await caller.all("read", "BeginTurn", activations.VISIT, 2)
 
