@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +63,10 @@ class Person:
         self._user_id = user_id
         self.sent = 0
 
+    def close(self) -> None:
+        """Hangs up."""
+        self._connection.close()
+
     def say_until(self, number: int) -> list[float]:
         """Sends messages up to this one; the milliseconds of each.
 
@@ -86,10 +91,15 @@ class Person:
 
 def main(arguments: list[str] | None = None) -> int:
     """One run; 0, 1 where something did not work, 2 where it was called wrongly."""
-    return options.run(lambda: _bench(_parse(arguments)))
+    return options.run(lambda: _bench(parse(arguments)))
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options, checked.
+
+    Raises:
+        CommandError: one is not what it should be.
+    """
     parser = options.Parser(prog="python -m bench.long", description=__doc__)
     parser.add_argument(
         "--messages", type=_rising(EARLY, 1_000_000), default=[10, 1000, 10_000], help="of a session (10,1000,10000)"
@@ -123,10 +133,10 @@ def _bench(chosen: argparse.Namespace) -> int:
 
 
 def _by_length(child: Child, messages: Sequence[int], turns: int) -> Iterator[Point]:
-    person = Person(systems.local_chat(), "long")
-    for number in messages:
-        person.say_until(number)
-        yield _measure(child, person, turns, LENGTHS, number)
+    with closing(Person(systems.local_chat(), "long")) as person:
+        for number in messages:
+            person.say_until(number)
+            yield _measure(child, person, turns, LENGTHS, number)
 
 
 def _by_users(child: Child, users: Sequence[int], turns: int) -> Iterator[Point]:
@@ -138,9 +148,9 @@ def _by_users(child: Child, users: Sequence[int], turns: int) -> Iterator[Point]
         if failed:
             raise CommandError(f"{failed} of {number - stored} users could not be stored")
         stored = number
-        person = Person(systems.local_chat(), f"beside-{number}")
-        person.say_until(EARLY)
-        yield _measure(child, person, turns, USERS, number)
+        with closing(Person(systems.local_chat(), f"beside-{number}")) as person:
+            person.say_until(EARLY)
+            yield _measure(child, person, turns, USERS, number)
 
 
 def _measure(child: Child, person: Person, turns: int, by: str, at: int) -> Point:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from bench import __main__ as command_line
-from bench import activations, calls, children, cpu, first_token, picture, report, run, systems
+from bench import activations, calls, children, cpu, first_token, long, picture, report, run, systems
 from bench.children import Child
 from bench.cpu import Process
 from bench.run import Plan, Run, Step
@@ -602,6 +602,32 @@ class TestActivations:
     def test_what_cannot_be_is_refused_in_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert activations.main(["--users", "none"]) == 2
         assert "'none' is not a whole number from 1 to 1,000,000" in capsys.readouterr().err
+
+
+class TestLong:
+    POINTS = (
+        long.Point(long.LENGTHS, 10, 20.0, {"chat-service": 9.0, "Redis": 1.0}),
+        long.Point(long.LENGTHS, 1000, 21.0, {"chat-service": 9.5, "Redis": 1.0}),
+        long.Point(long.USERS, 1, 20.0, {"chat-service": 9.0}),
+    )
+
+    def test_a_message_that_was_not_answered_with_its_number_is_said(self, stream: Callable[[bytes], str]) -> None:
+        with closing(long.Person(stream(b'{"sequence": 1}'), "somebody")) as person:
+            assert len(person.say_until(1)) == 1
+            with pytest.raises(CommandError, match="message 2 was answered 200"):
+                person.say_until(2)
+        assert [turn["text"] for turn in Stream.asked] == ["message 1", "message 2"]
+
+    def test_the_picture_has_a_panel_for_sessions_and_one_for_users(self) -> None:
+        panels = long.spec(self.POINTS, "today")["hconcat"]
+
+        assert [panel["encoding"]["x"]["title"] for panel in panels] == [long.LENGTHS, long.USERS]
+        assert {row["at"] for row in panels[0]["data"]["values"]} == {"10", "1,000"}
+
+    def test_steps_are_read_in_rising_order(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert long.parse(["--messages", "1000,10", "--users", "5"]).messages == [10, 1000]
+        assert long.main(["--messages", "5"]) == 2
+        assert "'5' is not a whole number from 10" in capsys.readouterr().err
 
 
 class TestTheCluster:
