@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -50,7 +51,8 @@ class Pass:
 
     what: str
     calls: int
-    failed: int
+    failed: dict[str, int]
+    """By what was answered in the place of what was wanted."""
     seconds: float
     p50_ms: float
     p99_ms: float
@@ -74,14 +76,15 @@ class Caller:
         """Calls ``method`` of every actor; an answer of another ``turn_no`` has failed."""
         numbers = iter(self._users)
         latencies: list[float] = []
-        failed: list[int] = []
+        failed: Counter[str] = Counter()
 
         async def work(client: aiohttp.ClientSession) -> None:
             for number in numbers:
                 path = f"{self._address}/v1.0/actors/{ACTOR_TYPE}/{self._prefix}{number}/method/{method}"
                 began = time.perf_counter()
-                if await _turn_no(client, path, body) != turn_no:
-                    failed.append(number)
+                told = await _turn_no(client, path, body)
+                if told != turn_no:
+                    failed[f"turn_no {told}" if isinstance(told, int) else told] += 1
                 latencies.append(1000 * (time.perf_counter() - began))
 
         async with aiohttp.ClientSession(
@@ -91,7 +94,7 @@ class Caller:
             await asyncio.gather(*(work(client) for _ in range(self._at_once)))
             seconds = time.monotonic() - began
         latencies.sort()
-        return Pass(what, len(self._users), len(failed), seconds, _share(latencies, 0.5), _share(latencies, 0.99))
+        return Pass(what, len(self._users), dict(failed), seconds, _share(latencies, 0.5), _share(latencies, 0.99))
 
     async def active(self) -> int:
         """How many actors are active."""
@@ -100,13 +103,19 @@ class Caller:
         return sum(item.get("count", 0) for item in found if item["type"] == ACTOR_TYPE)
 
 
-async def _turn_no(client: aiohttp.ClientSession, url: str, body: object) -> int | None:
+async def _turn_no(client: aiohttp.ClientSession, url: str, body: object) -> int | str:
+    """What an actor answered, or why that is no number."""
     try:
         async with client.post(url, json=body) as answer:
             told = await answer.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, ValueError):
-        return None
-    return told.get("turn_no") if answer.status == 200 and isinstance(told, dict) else None
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        return type(error).__name__
+    if not isinstance(told, dict):
+        return f"status {answer.status}"
+    number = told.get("turn_no")
+    return (
+        number if isinstance(number, int) else f"status {answer.status} {told.get('errorCode') or told.get('status')}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -183,7 +192,7 @@ def _show(passes: list[Pass], memory: dict[str, Memory], active: int) -> None:
     console = screen.console()
     shown = screen.table("Every actor once", "", "calls", "a second", "failed", "p50 ms", "p99 ms")
     for one in passes:
-        figures = (f"{one.calls:,}", f"{one.rate:.0f}", str(one.failed), f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}")
+        figures = (f"{one.calls:,}", f"{one.rate:.0f}", _told(one.failed), f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}")
         shown.add_row(one.what, *figures)
     console.print(shown)
     shown = screen.table("Resident memory, MB", "", *memory, f"kB of each of {active:,} active")
@@ -191,6 +200,10 @@ def _show(passes: list[Pass], memory: dict[str, Memory], active: int) -> None:
         each = (memory["active"][name] - before) / active / KILOBYTE
         shown.add_row(name, *(f"{look[name] / KILOBYTE**2:.0f}" for look in memory.values()), f"{each:.1f}")
     console.print(shown)
+
+
+def _told(failed: dict[str, int]) -> str:
+    return ", ".join(f"{count}: {what}" for what, count in failed.items()) or "0"
 
 
 def _share(ordered: list[float], share: float) -> float:

@@ -146,7 +146,7 @@ def _by_users(child: Child, users: Sequence[int], turns: int) -> Iterator[Point]
         caller = Caller(f"http://{LOOPBACK}:{sidecar}", range(stored, number), AT_ONCE)
         failed = asyncio.run(caller.all("stored", "ClearHistory", {}, 1)).failed
         if failed:
-            raise CommandError(f"{failed} of {number - stored} users could not be stored")
+            raise CommandError(f"of {number - stored} users {sum(failed.values())} could not be stored: {failed}")
         stored = number
         with closing(Person(systems.local_chat(), f"beside-{number}")) as person:
             person.say_until(EARLY)

@@ -1,16 +1,20 @@
 """How the actor is hosted: what goes to the sidecar and comes from it as JSON."""
 
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx2
 import orjson
 import pytest
+from chat_service.actor import UserSessionActor
 from chat_service.hosting import ActorCalls, ActorClient, JsonSerializer
 from daca_common.dapr import DaprClient
 from dapr.actor import Actor, ActorInterface, ActorRuntime, actormethod
 from dapr.actor.runtime._timer_data import ActorTimerData
 from fastapi import FastAPI
+from support.store import Pods
 
 
 async def callback(_: object) -> None:
@@ -80,3 +84,25 @@ async def test_an_actor_that_raises_is_a_500_that_quotes_nobody(sidecar: httpx2.
 async def test_everything_else_goes_on_to_the_sdks_routes(sidecar: httpx2.AsyncClient):
     assert (await sidecar.put("/actors/Lamp/a/method/timer/summary")).json() == {"timer": "summary"}
     assert (await sidecar.get("/actors/Lamp/a")).status_code == 404
+
+
+async def test_a_deactivated_actor_leaves_memory_at_once(sidecar: httpx2.AsyncClient):
+    """Cycles are looked for seldom: hundreds of thousands that fell idle would stay until then."""
+    host = Pods().host()
+    json = JsonSerializer()
+    await ActorRuntime.register_actor(
+        UserSessionActor,
+        message_serializer=json,
+        state_serializer=json,
+        actor_factory=lambda context, actor_id: UserSessionActor(context, actor_id, host, lambda _: None),
+        actor_client=ActorClient(DaprClient(1)),
+    )
+    assert (await sidecar.put("/actors/UserSessionActor/alice/method/ClearHistory", content=b"{}")).status_code == 200
+    session = weakref.ref(host.find("alice"))
+    gc.collect()
+    gc.disable()
+    try:
+        assert (await sidecar.delete("/actors/UserSessionActor/alice")).status_code == 200
+        assert session() is None
+    finally:
+        gc.enable()

@@ -14,6 +14,7 @@ from typing import Any, Final
 from daca_common.dapr import DaprError, DaprUnavailable
 from dapr.actor import Actor, ActorId, ActorInterface, actormethod
 from dapr.actor.runtime.context import ActorRuntimeContext
+from dapr.actor.runtime.state_manager import ActorStateManager
 from pydantic import ValidationError
 
 from chat_service import sessions
@@ -89,6 +90,29 @@ class UserSessionActorInterface(ActorInterface):
     async def locate(self) -> object: ...
 
 
+class _NoState(ActorStateManager[Any]):
+    """In the place of the SDK's keeping of state, of no use here (:mod:`chat_service.store`), one for all.
+
+    An actor's own one refers back to it: a deactivated actor, its session and its document would stay in memory until
+    Python looks for cycles everywhere, which it seldom does.
+    """
+
+    def __init__(self) -> None:
+        pass
+
+    def set_state_context(self, _: object) -> None:
+        pass
+
+    async def clear_cache(self) -> None:
+        pass
+
+    async def save_state(self) -> None:
+        pass
+
+
+_NO_STATE: Final = _NoState()
+
+
 class UserSessionActor(Actor, UserSessionActorInterface):
     """The actor: arguments checked, then handed to the :class:`Session` of its user."""
 
@@ -97,6 +121,7 @@ class UserSessionActor(Actor, UserSessionActorInterface):
     ) -> None:
         """``summarize`` starts the making of a user's running summary, and returns at once."""
         super().__init__(ctx, actor_id)
+        self._state_manager = _NO_STATE
         self._host = host
         self._summarize = summarize
         self._user_id: str = actor_id.id

@@ -100,7 +100,7 @@ class Session:
         self.active = True
         """Whether this process still is where the session lives."""
         self.remembered = Remembered()
-        self.arm_summary: Callable[[], None] = lambda: None
+        self.arm_summary: Callable[[], None] = _nothing
         """Sets the actor's timer, on which the running summary is made."""
         self._host = host
         self._lock = asyncio.Lock()
@@ -349,6 +349,7 @@ class Session:
         What is still to be published is seen to by the publisher, which is at it already.
         """
         self.active = False
+        self.arm_summary = _nothing  # the actor's: each would keep the other in memory
         self._settle_debts()
         self._wake(*self._waiters)
 
@@ -570,6 +571,10 @@ class SessionHost:
             del self._sessions[session.user_id]
         if session.active:
             session.deactivate()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _spoken(exchange: Exchange) -> protocol.Spoken:
