@@ -35,6 +35,8 @@ SLOWEST_RATE: Final = 200
 """Activations a second that are counted on: no actor may fall idle before the last one is active."""
 LEAST_IDLE_SECONDS: Final = 5.0
 SCAN_SECONDS: Final = 5
+SETTLE_SECONDS: Final = 5
+"""After the sidecar counts none: it has yet to tell the service of the last."""
 TIMEOUT_SECONDS: Final = 60
 KILOBYTE: Final = 1000
 
@@ -159,6 +161,7 @@ async def _measure(
     active, memory["active"] = await caller.active(), _memory(child)
     say(f"{active:,} of {users:,} are active; all fall idle after {idle_seconds:.0f} s")
     await _until(lambda: _is(caller.active(), 0), 2 * idle_seconds + 60 + users / SLOWEST_RATE)
+    await asyncio.sleep(SETTLE_SECONDS)
     memory["deactivated"] = _memory(child)
     say("none is active")
     passes.append(await caller.all("activated again, and read", "BeginTurn", VISIT, 2))
