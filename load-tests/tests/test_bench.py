@@ -433,7 +433,9 @@ class TestChildren:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_a_signal_ends_what_was_started(self, number: signal.Signals, tmp_path: Path) -> None:
         script = (
-            "import sys, time, pathlib\n"
+            "import signal, sys, time, pathlib\n"
+            # Whoever runs the tests in the background may have them ignore it.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from bench import __main__ as it\n"
             "from bench.children import Child\n"
             "def bench(_):\n"

@@ -47,8 +47,11 @@ def record(folder):
     return Record.model_validate_json((folder / "report.json").read_bytes())
 
 
+USERS = 4
+
+
 def chatting(*more):
-    return ("Conversation", "-u", 4, "--think-time", "0.1", *more)
+    return ("Conversation", "-u", USERS, "--think-time", "0.1", *more)
 
 
 def test_a_run_ends_by_itself_and_leaves_its_report(target, tmp_path):
@@ -130,7 +133,9 @@ def test_what_all_workers_count_is_added_up(target, tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     left = record(tmp_path)
-    assert left.summary().answered == len(target.seen)
+    sent = len({seen.key for seen in target.seen})
+    # On a machine that is busy, the run's end may meet a message of each user that is on its way.
+    assert sent - USERS <= left.summary().answered <= sent
     assert len({sample.process for sample in left.generator}) == 3
     assert {sample.process for sample in left.generator if not sample.users} >= {"master"}
 
