@@ -10,7 +10,7 @@ from cluster import binaries, browser
 from cluster.bench import bench
 from cluster.chat import chat
 from cluster.down import down
-from cluster.errors import CommandError
+from cluster.errors import exit_code
 from cluster.inspect import inspect
 from cluster.load import Settings as LoadSettings
 from cluster.load import load
@@ -35,17 +35,7 @@ WHICH: Final = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; its exit code: 0, 1 where something did not work, 2 where it was called wrongly."""
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except CommandError as error:
-        if error.said:
-            print(error.said, file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: _run(options), interrupted="the same command goes on where it was")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -77,7 +77,7 @@ def _bench(chosen: argparse.Namespace) -> int:
     wrk = Wrk()
     plan = Plan(chosen.rounds, chosen.seconds, chosen.clients, chosen.users)
     began = datetime.now(UTC)
-    folder = options.folder(chosen.to or ROOT / "load-results" / f"{began:%Y%m%dT%H%M%SZ}-bench")
+    folder = options.folder(chosen.to, began, "bench")
     steps: list[Step] = []
     counted: dict[str, dict[str, float]] = {}
     with (

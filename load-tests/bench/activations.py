@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +24,7 @@ from bench.children import Child
 from cluster import screen
 from cluster.client import CHAT
 from cluster.errors import CommandError
-from cluster.local import runfile
-from cluster.local.layout import LOOPBACK
 from cluster.steps import say
-from cluster.versions import ROOT
 
 ACTOR_TYPE: Final = "UserSessionActor"
 SLOWEST_RATE: Final = 200
@@ -135,19 +131,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _bench(chosen: argparse.Namespace) -> int:
     began = datetime.now(UTC)
-    folder = options.folder(chosen.to or ROOT / "load-results" / f"{began:%Y%m%dT%H%M%SZ}-activations")
+    folder = options.folder(chosen.to, began, "activations")
     idle_seconds = max(LEAST_IDLE_SECONDS, chosen.users / SLOWEST_RATE)
     env = {"ACTOR_IDLE_TIMEOUT_SECONDS": f"{idle_seconds:g}", "ACTOR_SCAN_INTERVAL_SECONDS": str(SCAN_SECONDS)}
     with tempfile.TemporaryDirectory(prefix="daca-bench-") as scratch, systems.local(Path(scratch), env) as child:
-        sidecar = next(app for app in runfile.apps() if app.app_id == CHAT).options["dapr-http-port"]
-        caller = Caller(f"http://{LOOPBACK}:{sidecar}", range(chosen.users), chosen.at_once)
+        caller = Caller(systems.local_sidecar(), range(chosen.users), chosen.at_once)
         passes, memory, active = asyncio.run(_measure(caller, child, chosen.users, idle_seconds))
     per_actor = {name: (memory["active"][name] - memory["before"][name]) / active for name in memory["before"]}
     written = folder / "activations.json"
     about = {"began": began.isoformat(), "users": chosen.users, "at_once": chosen.at_once, "active_at_once": active}
     found = {"passes": [asdict(one) | {"rate": one.rate} for one in passes], "memory": memory, "per_actor": per_actor}
     written.write_text(json.dumps({"about": about, **found}, indent=1) + "\n")
-    _show(passes, memory, active)
+    _show(passes, memory, per_actor)
     print(written)
     return 1 if any(one.failed for one in passes) else 0
 
@@ -160,7 +155,7 @@ async def _measure(
     passes = [await caller.all("activated, with a first write", "ClearHistory", {}, 1)]
     active, memory["active"] = await caller.active(), _memory(child)
     say(f"{active:,} of {users:,} are active; all fall idle after {idle_seconds:.0f} s")
-    await _until(lambda: _is(caller.active(), 0), 2 * idle_seconds + 60 + users / SLOWEST_RATE)
+    await _until_none_is_active(caller, 2 * idle_seconds + 60 + users / SLOWEST_RATE)
     await asyncio.sleep(SETTLE_SECONDS)
     memory["deactivated"] = _memory(child)
     say("none is active")
@@ -169,13 +164,9 @@ async def _measure(
     return passes, memory, active
 
 
-async def _is(count: Awaitable[int], wanted: int) -> bool:
-    return await count == wanted
-
-
-async def _until(done: Callable[[], Awaitable[bool]], seconds: float) -> None:
+async def _until_none_is_active(caller: Caller, seconds: float) -> None:
     last = time.monotonic() + seconds
-    while not await done():
+    while await caller.active():
         if time.monotonic() > last:
             raise CommandError(f"actors are still active after {seconds:.0f} s")
         await asyncio.sleep(1)
@@ -191,17 +182,16 @@ def _memory(child: Child) -> Memory:
     return found
 
 
-def _show(passes: list[Pass], memory: dict[str, Memory], active: int) -> None:
+def _show(passes: list[Pass], memory: dict[str, Memory], per_actor: dict[str, float]) -> None:
     console = screen.console()
     shown = screen.table("Every actor once", "", "calls", "a second", "failed", "p50 ms", "p99 ms")
     for one in passes:
         figures = (f"{one.calls:,}", f"{one.rate:.0f}", _told(one.failed), f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}")
         shown.add_row(one.what, *figures)
     console.print(shown)
-    shown = screen.table("Resident memory, MB", "", *memory, f"kB of each of {active:,} active")
-    for name, before in memory["before"].items():
-        each = (memory["active"][name] - before) / active / KILOBYTE
-        shown.add_row(name, *(f"{look[name] / KILOBYTE**2:.0f}" for look in memory.values()), f"{each:.1f}")
+    shown = screen.table("Resident memory, MB", "", *memory, "kB of each active")
+    for name, each in per_actor.items():
+        shown.add_row(name, *(f"{look[name] / KILOBYTE**2:.0f}" for look in memory.values()), f"{each / KILOBYTE:.1f}")
     console.print(shown)
 
 

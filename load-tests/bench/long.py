@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import altair as alt
 import orjson
@@ -29,12 +30,8 @@ from bench.activations import Caller
 from bench.children import Child
 from bench.picture import FONT, SCALE
 from cluster import screen
-from cluster.client import CHAT
 from cluster.errors import CommandError
-from cluster.local import runfile
-from cluster.local.layout import LOOPBACK
 from cluster.steps import say
-from cluster.versions import ROOT
 
 EARLY: Final = 10
 """The message at which those begin to be measured who have just come."""
@@ -59,7 +56,7 @@ class Person:
     """Sends messages, one after the other."""
 
     def __init__(self, url: str, user_id: str) -> None:
-        self._connection = http.client.HTTPConnection(LOOPBACK, int(url.rpartition(":")[2].split("/")[0]), timeout=60)
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
         self._user_id = user_id
         self.sent = 0
 
@@ -114,7 +111,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _bench(chosen: argparse.Namespace) -> int:
     began = datetime.now(UTC)
-    folder = options.folder(chosen.to or ROOT / "load-results" / f"{began:%Y%m%dT%H%M%SZ}-long")
+    folder = options.folder(chosen.to, began, "long")
     with tempfile.TemporaryDirectory(prefix="daca-bench-") as scratch, systems.local(Path(scratch)) as child:
         points = [
             *_by_length(child, chosen.messages, chosen.turns),
@@ -140,10 +137,9 @@ def _by_length(child: Child, messages: Sequence[int], turns: int) -> Iterator[Po
 
 
 def _by_users(child: Child, users: Sequence[int], turns: int) -> Iterator[Point]:
-    sidecar = next(app for app in runfile.apps() if app.app_id == CHAT).options["dapr-http-port"]
     stored = 0
     for number in users:
-        caller = Caller(f"http://{LOOPBACK}:{sidecar}", range(stored, number), AT_ONCE)
+        caller = Caller(systems.local_sidecar(), range(stored, number), AT_ONCE)
         failed = asyncio.run(caller.all("stored", "ClearHistory", {}, 1)).failed
         if failed:
             raise CommandError(f"of {number - stored} users {sum(failed.values())} could not be stored: {failed}")
@@ -154,10 +150,9 @@ def _by_users(child: Child, users: Sequence[int], turns: int) -> Iterator[Point]
 
 
 def _measure(child: Child, person: Person, turns: int, by: str, at: int) -> Point:
-    scope = cpu.below(child.pid)
     before = cpu.look()
     latencies = person.say_until(person.sent + turns)
-    spent = cpu.spent(before, cpu.look(), lambda processes: scope(processes) - {child.pid})
+    spent = cpu.spent(before, cpu.look(), systems.local_scope(child))
     point = Point(by, at, median(latencies), {name: 1000 * seconds / turns for name, seconds in spent.items()})
     say(f"{by} {at:,}: p50 {point.p50_ms:.1f} ms, {sum(point.cpu_ms.values()):.1f} ms of CPU a turn")
     return point

@@ -2,13 +2,14 @@
 
 import argparse
 import signal
-import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from cluster.errors import CommandError
+from cluster.errors import CommandError, exit_code
+from cluster.versions import ROOT
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,16 +24,7 @@ def run(command: Callable[[], int]) -> int:
     """The exit code of ``command``; what it started is ended also when a signal comes."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)
-    try:
-        return command()
-    except CommandError as error:
-        if error.said:
-            print(error.said, file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was started is ended", file=sys.stderr)
-        return 130
+    return exit_code(command, interrupted="what was started is ended")
 
 
 def count(least: int, most: int) -> Callable[[str], int]:
@@ -46,12 +38,13 @@ def count(least: int, most: int) -> Callable[[str], int]:
     return count
 
 
-def folder(path: Path) -> Path:
-    """The folder, made if there is none.
+def folder(chosen: Path | None, began: datetime, name: str) -> Path:
+    """Where a run leaves its results, made if there is none: the chosen one, or one of its own.
 
     Raises:
         CommandError: it can't be written.
     """
+    path = chosen or ROOT / "load-results" / f"{began:%Y%m%dT%H%M%SZ}-{name}"
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -204,7 +204,22 @@ def local(folder: Path, env: Mapping[str, str] = MappingProxyType({})) -> Iterat
 
 def local_chat() -> str:
     """The address of its turns."""
-    return f"http://{LOOPBACK}:{next(app for app in runfile.apps() if app.app_id == CHAT).port}/chat/"
+    return f"http://{LOOPBACK}:{_local_app().port}/chat/"
+
+
+def local_sidecar() -> str:
+    """The address of chat-service's sidecar."""
+    return f"http://{LOOPBACK}:{_local_app().options['dapr-http-port']}"
+
+
+def local_scope(child: Child) -> cpu.Scope:
+    """Its processes, without the one that watches over them, which answers nobody."""
+    scope = cpu.below(child.pid)
+    return lambda processes: scope(processes) - {child.pid}
+
+
+def _local_app() -> runfile.App:
+    return next(app for app in runfile.apps() if app.app_id == CHAT)
 
 
 @contextmanager
@@ -219,9 +234,7 @@ def _local(folder: Path) -> Iterator[System]:
                 partial(_redis_counts, REDIS_PORT),
             ],
         )
-        # What watches over the processes is not one that answers.
-        scope = cpu.below(child.pid)
-        yield System(LOCAL, local_chat(), lambda processes: scope(processes) - {child.pid}, counters, streams=True)
+        yield System(LOCAL, local_chat(), local_scope(child), counters, streams=True)
 
 
 class _Cluster:
