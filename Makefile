@@ -29,7 +29,7 @@ BENCH_OPTIONS ?=
 export CLUSTER NAMESPACE IMAGE_REGISTRY MODEL VALUES NODES DRY_RUN
 export SCENARIO SHAPE USERS RUN_TIME WORKERS CLASSES LOAD_OPTIONS BENCH_OPTIONS
 
-PACKAGES := common chat-service agent-memory-service offline-model
+PACKAGES := common chat-service agent-memory-service offline-model placement-relay
 SERVICES := chat-service agent-memory-service offline-model
 # A lock file names no package index: uv.lock does, so the pins with their hashes are requirements files.
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Final
 
 SERVICES: Final = ("chat-service", "agent-memory-service", "offline-model")
+PLACEMENT_RELAY: Final = "placement-relay"
+IMAGES: Final = (*SERVICES, PLACEMENT_RELAY)
+"""What charts/daca runs, Redis apart."""
 LOAD_TESTS: Final = "load-tests"
 IGNORED: Final = ("tests", "__pycache__", "*.egg-info")
 
@@ -24,7 +27,7 @@ def content_tag(root: Path, image: str, base: str) -> str:
     """``dev-<12 hex digits>``: the same sources on the same base get the same tag, so what has not changed stays."""
     digest = hashlib.sha256(base.encode())
     own = dockerfile_of(root, image).parent
-    for folder in [own] if image == LOAD_TESTS else [own.parent / "common", own]:
+    for folder in [own.parent / "common", own] if image in SERVICES else [own]:
         for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
             if path.is_file() and not any(Path(part).match(name) for part in inside.parts for name in IGNORED):

@@ -28,6 +28,7 @@ VALUE_OF: Final = {
     "chat-service": "chatService",
     "agent-memory-service": "agentMemoryService",
     "offline-model": "offlineModel",
+    "placement-relay": "placementRelay",
 }
 NODE_PORTS: Final = ROOT / "cluster" / "values-nodeports.yaml"
 CLUSTER_VALUES: Final = {
@@ -120,6 +121,9 @@ def daca(kube: Kube, images: Mapping[str, str], values: Sequence[Path], settings
             "take another one with NAMESPACE="
         )
     kube.record_made(namespace, "release")
+    dapr = control_plane(kube)
+    if dapr and dapr.namespace != DAPR_NAMESPACE:
+        settings = {"placementRelay.placement": f"dapr-placement-server.{dapr.namespace}.svc:50005"} | dict(settings)
     with step("the chat and its memory run"), _explained(kube, namespace):
         _upgrade(kube, RELEASE, namespace, _daca_arguments(kube.target, images, values, settings))
 

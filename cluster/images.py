@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cluster.actions import Action
-from cluster.content import SERVICES, content_tag, context_of, dockerfile_of
+from cluster.content import IMAGES, content_tag, context_of, dockerfile_of
 from cluster.engine import answering_engine
 from cluster.errors import CommandError
 from cluster.versions import ROOT
 
 
-def references(repository: str, images: Iterable[str] = SERVICES) -> dict[str, str]:
+def references(repository: str, images: Iterable[str] = IMAGES) -> dict[str, str]:
     """Image -> what it is called below ``repository``, as it would be built now."""
     return {image: f"{repository}/{image}:{content_tag(ROOT, image, _base() or '')}" for image in images}
 

@@ -23,7 +23,7 @@ import urllib3
 from cluster import bare, evidence, images
 from cluster.actions import Action, take
 from cluster.client import CHAT
-from cluster.content import LOAD_TESTS
+from cluster.content import LOAD_TESTS, PLACEMENT_RELAY
 from cluster.engine import ENGINE_CLUSTERS, LOCAL_REPOSITORY, answering_engine
 from cluster.errors import CommandError
 from cluster.kube import Kube, Pod, api_errors, wait_until
@@ -46,6 +46,7 @@ STATE_SECONDS: Final = 5.0
 GONE_SECONDS: Final = 150.0
 """Longer than a pod of the chart is given to end."""
 
+_IMAGES: Final = (LOAD_TESTS, PLACEMENT_RELAY)
 _OURS: Final = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/part-of={RELEASE}"
 _THRESHOLDS: Final = {
     "max-p95": "maxP95",
@@ -65,7 +66,7 @@ class Settings:
     namespace: str = ""
     """NAMESPACE: of the release under load."""
     registry: str = ""
-    """IMAGE_REGISTRY: with CLUSTER=current, where the image is pushed."""
+    """IMAGE_REGISTRY: with CLUSTER=current, where the images are pushed."""
     scenario: str = ""
     """SCENARIO: one of the locustfile's, or ``none``."""
     shape: str = ""
@@ -133,13 +134,13 @@ def load(settings: Settings) -> None:
     with api_errors():
         _check_chat(kube)
         run.check_alone()
-        reference = _image(target, settings.registry)
-        run.check_alone()  # the image may have taken minutes
+        references = _images(target, settings.registry)
+        run.check_alone()  # the images may have taken minutes
         run.remove()  # of one that has ended
     try:
         with api_errors():
             with step(f"a run has begun in namespace {target.namespace}"):
-                target.helm(*_install(target, reference, values))
+                target.helm(*_install(target, references, values))
             run.follow()
             run.fetch(RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{settings.name}")
             run.judge()
@@ -160,13 +161,13 @@ def plan(settings: Settings) -> Iterator[str]:
     target = recorded(settings.cluster, settings.namespace)
     if target.cluster not in ENGINE_CLUSTERS:
         raise CommandError(f"DRY_RUN= is for kind and minikube, not for {target.cluster}", exit_code=2)
-    references = images.references(LOCAL_REPOSITORY, [LOAD_TESTS])
+    references = images.references(LOCAL_REPOSITORY, _IMAGES)
     actions = _load_into(target, answering_engine() or "docker", references)
     helm = ("--kube-context", target.context)
     kubectl = ("kubectl", "--context", target.context, "logs", "-n", target.namespace, MASTER)
     uninstall = ("helm", "uninstall", RELEASE, "--namespace", target.namespace)
     actions += [
-        Action("the run has begun", ("helm", *_install(target, references[LOAD_TESTS], values), *helm)),
+        Action("the run has begun", ("helm", *_install(target, references, values), *helm)),
         Action("it has ended", (*kubectl, "--container", "locust", "--follow")),
     ]
     yield from map(str, actions)
@@ -312,43 +313,48 @@ def _check_chat(kube: Kube) -> None:
         )
 
 
-def _image(target: Target, registry: str) -> str:
-    """Builds the image as `make up` does those of the services, and gets it to the cluster; its reference."""
+def _images(target: Target, registry: str) -> dict[str, str]:
+    """Builds the images as `make up` does those of the services, and gets them to the cluster; image -> reference."""
     if target.cluster == "bare":
-        return bare.build_images(ROOT, [LOAD_TESTS])[LOAD_TESTS]
+        return bare.build_images(ROOT, _IMAGES)
     if target.cluster == "current":
         if not registry:
             raise CommandError(
-                "CLUSTER=current needs IMAGE_REGISTRY=<registry>: where this machine may push the image and the "
-                "cluster pulls it from",
+                "CLUSTER=current needs IMAGE_REGISTRY=<registry>: where this machine may push images and the "
+                "cluster pulls them from",
                 exit_code=2,
             )
-        references, builder = images.references(registry, [LOAD_TESTS]), images.builder()
+        references, builder = images.references(registry, _IMAGES), images.builder()
         take([*images.build(builder, references), *images.push(builder, references)])
-        return references[LOAD_TESTS]
+        return references
     engine = answering_engine()
     if engine is None:
         raise CommandError(
             f"CLUSTER={target.cluster} needs an engine, and neither Docker nor Podman answers: start one of the two"
         )
-    references = images.references(LOCAL_REPOSITORY, [LOAD_TESTS])
+    references = images.references(LOCAL_REPOSITORY, _IMAGES)
     take(_load_into(target, engine, references))
-    return references[LOAD_TESTS]
+    return references
 
 
 def _load_into(target: Target, engine: str, references: Mapping[str, str]) -> list[Action]:
     return [*images.build(engine, references), *ENGINE_CLUSTERS[target.cluster](engine).load(references)]
 
 
-def _install(target: Target, reference: str, values: Mapping[str, Any]) -> list[str | Path]:
-    repository, _, tag = reference.rpartition(":")
-    told: dict[str, Any] = {"image": {"repository": repository, "tag": tag}, **values}
+def _install(target: Target, references: Mapping[str, str], values: Mapping[str, Any]) -> list[str | Path]:
+    image, relay = (_value_of(references[name]) for name in _IMAGES)
+    told: dict[str, Any] = {"image": image, "placementRelay": {"image": relay}, **values}
     if target.cluster != "current":  # where the owner decides about so strong a right
         told["rbac"] = {"nodeMetrics": True}
     arguments: list[str | Path] = ["upgrade", "--install", RELEASE, CHART, "--namespace", target.namespace]
     for name, value in told.items():
         arguments += ["--set-json", f"{name}={json.dumps(value)}"]
     return arguments
+
+
+def _value_of(reference: str) -> dict[str, str]:
+    repository, _, tag = reference.rpartition(":")
+    return {"repository": repository, "tag": tag}
 
 
 def _locust(pod: Pod) -> Any:

@@ -21,5 +21,6 @@ fi
 export UV_SYSTEM_CERTS=true # as pip does: a proxy's certificate is known to the system, not to uv
 "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes requirements.txt
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps \
-  --editable images/common --editable images/chat-service --editable images/agent-memory-service --editable images/offline-model
+  --editable images/common --editable images/chat-service --editable images/agent-memory-service --editable images/offline-model \
+  --editable images/placement-relay
 touch "$venv/.ready"

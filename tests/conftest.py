@@ -123,7 +123,7 @@ class Cluster:
     def settle(self):
         """Returns once all pods of the namespace are ready, none of an old rollout is left, and placement knows them.
 
-        After placement itself has moved, a sidecar may need 20 s to find it, and has an old table until then.
+        After placement itself has moved, a sidecar has an old table until it has found it.
         """
 
         def settled():
@@ -188,7 +188,7 @@ def pytest_runtest_makereport(item):
     """Collects evidence of the cluster when a test on it fails."""
     report = yield
     running = getattr(item, "funcargs", {}).get("cluster")
-    if report.failed and running is not None:
+    if report.failed and isinstance(running, Cluster):  # a parameter may have that name, too
         try:
             report.sections.append(("evidence", str(evidence.collect(running.kube, item.name))))
         except (ApiException, urllib3.exceptions.HTTPError) as error:

@@ -61,7 +61,7 @@ def planned(capsys, *options):
 
 
 def tagged(repository):
-    return {service: f"{repository}/{service}:{content.content_tag(ROOT, service, '')}" for service in content.SERVICES}
+    return {service: f"{repository}/{service}:{content.content_tag(ROOT, service, '')}" for service in content.IMAGES}
 
 
 class TestPlan:
@@ -114,7 +114,7 @@ class TestPlan:
         assert commands[0][:2] == ["KIND_EXPERIMENTAL_PROVIDER=podman", "kind"]
         saved = [command[command.index("--output") + 1] for command in commands if command[:2] == ["podman", "save"]]
         loaded = [command[4] for command in commands if command[2:4] == ["load", "image-archive"]]
-        assert saved == loaded == [f".kube/{service}.tar" for service in content.SERVICES]
+        assert saved == loaded == [f".kube/{service}.tar" for service in content.IMAGES]
 
     def test_settings_of_the_user_are_in_it(self, machine, capsys, tmp_path):
         values = tmp_path / "mine.yaml"
@@ -137,7 +137,7 @@ class TestPlan:
         script = capsys.readouterr().out
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
         files = [word for word in script.split() if word.endswith((".yaml", "Dockerfile"))]
-        assert len(files) == 6
+        assert len(files) == 7
         assert all((ROOT / file).is_file() for file in files)
 
     def test_the_bare_node_has_no_plan_of_commands(self, machine, capsys):

@@ -20,6 +20,7 @@ from cluster.load import Settings
 from cluster.target import Target
 from cluster.versions import ROOT
 
+REFERENCES = {name: f"registry/{name}:dev-1" for name in ("load-tests", "placement-relay")}
 NAMES = ("SCENARIO", "SHAPE", "USERS", "RUN_TIME", "WORKERS", "CLASSES", "LOAD_OPTIONS")
 
 
@@ -128,16 +129,23 @@ class TestPlan:
         ],
     )
     def test_it_builds_loads_installs_follows_fetches_and_removes(self, machine, capsys, cluster, loaded, context):
-        reference = f"localhost/daca/load-tests:{content.content_tag(ROOT, 'load-tests', '')}"
-        build, put, install, follow, fetch, remove = planned(capsys, "--cluster", cluster, "--users", "5")
-        assert build[:2] == ["docker", "build"]
-        assert build[build.index("--file") + 1 :] == ["load-tests/Dockerfile", "load-tests"]
-        assert build[build.index("--tag") + 1] == reference
-        assert put == shlex.split(loaded.format(reference))
+        names = ("load-tests", "placement-relay")
+        references = [f"localhost/daca/{name}:{content.content_tag(ROOT, name, '')}" for name in names]
+        *images, install, follow, fetch, remove = planned(capsys, "--cluster", cluster, "--users", "5")
+        builds, puts = images[:2], images[2:]
+        sources = [["load-tests/Dockerfile", "load-tests"], ["images/placement-relay/Dockerfile", "images"]]
+        assert [build[:2] for build in builds] == [["docker", "build"]] * 2
+        assert [build[build.index("--file") + 1 :] for build in builds] == sources
+        assert [build[build.index("--tag") + 1] for build in builds] == references
+        assert puts == [shlex.split(loaded.format(reference)) for reference in references]
         assert install[:5] == ["helm", "upgrade", "--install", "load-tests", "charts/load-tests"]
+        image, relay = (
+            dict(zip(("repository", "tag"), reference.rsplit(":", 1), strict=True)) for reference in references
+        )
         values = dict(word.split("=", 1) for before, word in pairwise(install) if "json" in before)
         assert {name: json.loads(value) for name, value in values.items()} == {
-            "image": dict(zip(("repository", "tag"), reference.rsplit(":", 1), strict=True)),
+            "image": image,
+            "placementRelay": {"image": relay},
             "run": {"scenario": "tour", "users": 5},
             "rbac": {"nodeMetrics": True},
         }
@@ -174,7 +182,7 @@ class TestImage:
         assert tags[0] == tags[1] == tags[2] != tags[3]
 
     def test_it_is_none_of_the_images_that_up_builds(self):
-        assert content.LOAD_TESTS not in content.SERVICES
+        assert content.LOAD_TESTS not in content.IMAGES
 
     def test_what_is_left_out_of_the_tag_is_left_out_of_the_image(self):
         ignored = (ROOT / "load-tests" / ".dockerignore").read_text().splitlines()
@@ -182,17 +190,18 @@ class TestImage:
 
     def test_the_bare_node_builds_it_for_its_registry(self, machine):
         machine.setattr(load.bare, "build_images", lambda root, names: {name: f"registry/{name}" for name in names})
-        assert load._image(Target.bare("daca"), "") == "registry/load-tests"
+        built = load._images(Target.bare("daca"), "")
+        assert built == {name: f"registry/{name}" for name in ("load-tests", "placement-relay")}
 
     def test_on_another_cluster_it_needs_a_registry(self):
         with pytest.raises(CommandError, match="CLUSTER=current needs IMAGE_REGISTRY=") as raised:
-            load._image(Target("current", "/config", "mine"), "")
+            load._images(Target("current", "/config", "mine"), "")
         assert raised.value.exit_code == 2
 
     def test_without_an_engine_kind_says_so(self, machine):
         machine.setattr(load, "answering_engine", lambda: None)
         with pytest.raises(CommandError, match="CLUSTER=kind needs an engine"):
-            load._image(Target("kind", "/config", "kind-daca"), "")
+            load._images(Target("kind", "/config", "kind-daca"), "")
 
 
 def pod(name, component, phase="Succeeded", exit_code=0, reason="Completed"):
@@ -245,7 +254,7 @@ class FakeKube(Kube):
         monkeypatch.setattr(load, "Kube", lambda _: self)
         monkeypatch.setattr(load.kubernetes.client, "BatchV1Api", lambda _: batch)
         monkeypatch.setattr(load, "recorded", lambda *_: self.target)
-        monkeypatch.setattr(load, "_image", lambda *_: "registry/load-tests:dev-1")
+        monkeypatch.setattr(load, "_images", lambda *_: REFERENCES)
         monkeypatch.setattr(load, "RESULTS", tmp_path / "load-results")
         monkeypatch.setattr(Target, "helm", lambda _, *arguments: self._helm(*arguments))
         for name in ("START_SECONDS", "WORKERS_SECONDS", "GONE_SECONDS", "STATE_SECONDS"):
@@ -394,5 +403,5 @@ class TestRun:
 
     def test_on_the_users_own_cluster_the_strong_right_is_not_asked_for(self):
         for name, asked in (("current", False), ("bare", True), ("kind", True)):
-            words = load._install(Target(name, "/config", "mine"), "registry/load-tests:1", {})
+            words = load._install(Target(name, "/config", "mine"), REFERENCES, {})
             assert any("nodeMetrics" in str(word) for word in words) is asked

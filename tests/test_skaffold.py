@@ -16,7 +16,8 @@ from cluster import bare
 from cluster.bare import __main__ as command_line
 from cluster.bare.images import base_images
 from cluster.bare.layout import NAME, REGISTRY
-from cluster.content import SERVICES
+from cluster.content import IMAGES as BUILT
+from cluster.content import PLACEMENT_RELAY, SERVICES
 from cluster.versions import ROOT, VERSIONS
 
 BARE = NAME
@@ -25,6 +26,7 @@ CONFIG = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 DAPR_CONFIG = yaml.safe_load((ROOT / "charts" / "dapr" / "skaffold.yaml").read_text())
 PROFILES = {profile["name"]: profile for profile in CONFIG["profiles"]}
 IMAGES = ROOT / "images"
+SIDECARS = ("chat-service", "agent-memory-service")
 DIGEST = f"sha256:{'a' * 64}"
 
 
@@ -58,8 +60,12 @@ def rendered(skaffold, tmp_path, *arguments, **environment):
     return {(document["kind"], document["metadata"]["name"]): document for document in documents}
 
 
+def spec(manifests, service):
+    return manifests["Deployment", service]["spec"]["template"]["spec"]
+
+
 def container(manifests, service):
-    return manifests["Deployment", service]["spec"]["template"]["spec"]["containers"][0]
+    return spec(manifests, service)["containers"][0]
 
 
 class TestSchema:
@@ -74,7 +80,8 @@ class TestSchema:
     @pytest.mark.parametrize("context", ["kind-kind", "minikube"])
     def test_so_is_the_profile_of_docker(self, skaffold, context):
         made = read(skaffold(context).run("diagnose", "--yaml-only", "--profile=dev"))
-        assert {item["docker"]["target"] for item in made["build"]["artifacts"]} == {"dev"}
+        targets = {item["image"]: item["docker"].get("target") for item in made["build"]["artifacts"]}
+        assert targets == dict.fromkeys(SERVICES, "dev") | {PLACEMENT_RELAY: None}
 
     @pytest.mark.parametrize("context", CONTEXTS)
     def test_so_is_the_module_of_dapr(self, skaffold, context):
@@ -93,12 +100,12 @@ class TestSchema:
         for context in ("kind-kind", "minikube"):
             made = read(skaffold(context).run("diagnose", "--yaml-only"))
             assert [item["docker"] for item in made["build"]["artifacts"]] == [
-                {"dockerfile": f"{service}/Dockerfile"} for service in SERVICES
+                {"dockerfile": f"{image}/Dockerfile"} for image in BUILT
             ]
 
     def test_the_bare_nodes_profiles_are_taken_by_its_context(self, skaffold):
         made = read(skaffold(BARE).run("diagnose", "--yaml-only"))
-        assert [item["image"] for item in made["build"]["artifacts"]] == [f"{REGISTRY}/{name}" for name in SERVICES]
+        assert [item["image"] for item in made["build"]["artifacts"]] == [f"{REGISTRY}/{name}" for name in BUILT]
         assert made["build"]["insecureRegistries"] == [REGISTRY]
         activations = {name: profile["activation"] for name, profile in PROFILES.items()}
         assert activations["bare"] == [{"kubeContext": BARE}]
@@ -113,7 +120,7 @@ class TestVersions:
 
     def test_verify_runs_on_the_pythons_of_the_images(self):
         base = f"ARG PYTHON_IMAGE={CONFIG['verify'][0]['container']['image']}\n"
-        assert all(base in (IMAGES / service / "Dockerfile").read_text() for service in SERVICES)
+        assert all(base in (IMAGES / image / "Dockerfile").read_text() for image in BUILT)
         (patch,) = [patch for patch in PROFILES["bare"]["patches"] if patch["path"] == "/verify/0/container/image"]
         assert patch["value"] in {image.reference for image in base_images()}
 
@@ -123,6 +130,8 @@ class TestRender:
     def test_the_pods_run_what_was_built(self, skaffold, tmp_path, context):
         manifests = rendered(skaffold(context), tmp_path)
         prefix = f"{REGISTRY}/" if context == BARE else ""
+        relays = [relay for service in SIDECARS for relay in spec(manifests, service)["initContainers"]]
+        assert {relay["image"] for relay in relays} == {f"{prefix}{PLACEMENT_RELAY}:skaffold-1@{DIGEST}"}
         for service in SERVICES:
             assert container(manifests, service)["image"] == f"{prefix}{service}:skaffold-1@{DIGEST}"
             assert container(manifests, service)["securityContext"]["readOnlyRootFilesystem"] is True
@@ -161,7 +170,7 @@ class TestSync:
         ]
         assert all(list(IMAGES.glob(rule["src"])) for rule in rules)
 
-    @pytest.mark.parametrize("service", SERVICES)
+    @pytest.mark.parametrize("service", BUILT)
     def test_the_bare_node_builds_anew_for_what_docker_would(self, service):
         (artifact,) = [item for item in PROFILES["bare"]["build"]["artifacts"] if item["image"].endswith(f"/{service}")]
         copied = re.findall(r"^COPY (?:--\S+ )?(.*) \S+$", dockerfile(service), re.MULTILINE)
@@ -171,7 +180,7 @@ class TestSync:
 
     def test_the_bare_nodes_images_sync_as_the_others_do(self):
         bare = PROFILES["bare"]["build"]["artifacts"]
-        assert [item["sync"] for item in bare] == [item["sync"] for item in CONFIG["build"]["artifacts"]]
+        assert [item.get("sync") for item in bare] == [item.get("sync") for item in CONFIG["build"]["artifacts"]]
 
     def test_each_bare_image_is_built_by_the_command_that_the_node_has(self, monkeypatch):
         commands = {item["custom"]["buildCommand"] for item in PROFILES["bare"]["build"]["artifacts"]}

@@ -347,6 +347,7 @@ def _kube_proxy_settings(node: Node) -> dict[str, Any]:
 
 
 def _corefile(node: Node) -> str:
+    # As with kubeadm, and so kind and minikube, no name of the cluster is cached: a pod's new address is found at once.
     return f"""\
 . {{
   bind {node.address}
@@ -358,7 +359,10 @@ def _corefile(node: Node) -> str:
     ttl 5
   }}
   forward . {NAMESERVER_ADDRESS}
-  cache 5
+  cache 30 {{
+    disable success {CLUSTER_DOMAIN}
+    disable denial {CLUSTER_DOMAIN}
+  }}
 }}
 """
 

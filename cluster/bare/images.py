@@ -14,7 +14,7 @@ from cluster.bare.components import HELPER_IMAGE, PAUSE_IMAGE
 from cluster.bare.layout import FIRST, HERE, REGISTRY
 from cluster.bare.packages import unpacked
 from cluster.cache import CACHE, exclusive
-from cluster.content import SERVICES, content_tag, context_of, dockerfile_of
+from cluster.content import IMAGES, content_tag, context_of, dockerfile_of
 from cluster.errors import CommandError
 from cluster.logs import run_logged
 from cluster.shell import run, succeeds
@@ -118,7 +118,7 @@ def push_base_images() -> None:
         _prune(image.reference, "key-", kept=1)
 
 
-def build_images(root: Path, images: Iterable[str] = SERVICES) -> dict[str, str]:
+def build_images(root: Path, images: Iterable[str] = IMAGES) -> dict[str, str]:
     """Builds ``images`` from the checkout ``root`` and pushes them; image -> reference.
 
     Raises:

@@ -86,7 +86,7 @@ class TestEveryRender:
             tokens = {volume["name"] for volume in pod["spec"].get("volumes", []) if "projected" in volume}
             assert tokens == ({"kube-api-access"} if name in SIDECARS else set())
             for container in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]:
-                assert not tokens & {mount["name"] for mount in container["volumeMounts"]}, container["name"]
+                assert not tokens & {mount["name"] for mount in container.get("volumeMounts", [])}, container["name"]
         for name in rendered.names("ServiceAccount"):
             assert rendered.get("ServiceAccount", name)["automountServiceAccountToken"] is False
 
@@ -178,6 +178,34 @@ class TestServices:
     def test_cors_origins_are_a_json_list(self, render):
         pod = render("--set", "chatService.corsOrigins={https://a.example,https://b.example}").pods()["chat-service"]
         assert json.loads(environment(pod)["CORS_ORIGINS"]) == ["https://a.example", "https://b.example"]
+
+
+class TestPlacementRelay:
+    def test_it_is_beside_every_sidecar_which_knows_placement_by_it_alone(self, default):
+        for name, pod in default.pods().items():
+            relays = [one for one in pod["spec"].get("initContainers", []) if one["name"] == "placement-relay"]
+            assert len(relays) == (name in SIDECARS)
+            for relay in relays:
+                listen, *_ = [word.removeprefix("--listen=") for word in relay["args"] if word.startswith("--listen=")]
+                assert annotations(pod)["dapr.io/placement-host-address"] == listen
+                assert listen.startswith("127.0.0.1:")
+                assert relay["restartPolicy"] == "Always"  # a sidecar: it ends after the others
+
+    def test_its_settings_are_what_its_values_say(self, render):
+        told = ("placement=other.dapr.svc:50006", "connectTimeoutMs=250", "image.repository=here/relay", "image.tag=t")
+        rendered = render(*(word for one in told for word in ("--set", f"placementRelay.{one}")))
+        (relay,) = rendered.pods()["chat-service"]["spec"]["initContainers"]
+        assert relay["image"] == "here/relay:t"
+        assert {"--placement=other.dapr.svc:50006", "--connect-timeout-ms=250"} < set(relay["args"])
+
+    def test_without_it_a_sidecar_finds_placement_as_dapr_does(self, render):
+        for pod in render("--set", "placementRelay.enabled=false").pods().values():
+            assert "initContainers" not in pod["spec"]
+            assert "dapr.io/placement-host-address" not in pod["metadata"].get("annotations", {})
+
+    @pytest.mark.parametrize("wrong", ["dapr-placement-server", "host:port", "http://host:50005", "::1:50005", ""])
+    def test_an_address_of_another_form_is_refused(self, refusal, wrong):
+        assert "/placementRelay/placement" in refusal("--set", f"placementRelay.placement={wrong}")
 
 
 class TestSidecars:

@@ -114,7 +114,7 @@ class TestEveryRender:
         for name, pod in rendered.pods().items():
             assert pod["spec"]["automountServiceAccountToken"] is False
             mounts = {
-                container["name"]: [mount["mountPath"] for mount in container["volumeMounts"]]
+                container["name"]: [mount["mountPath"] for mount in container.get("volumeMounts", [])]
                 for container in containers(pod).values()
             }
             holders = [container for container, paths in mounts.items() if TOKEN in paths]
@@ -137,7 +137,8 @@ class TestJobs:
         pod = default.pods()[MASTER]
         assert [item["name"] for item in pod["spec"]["containers"]] == ["locust"]
         assert [(item["name"], item["restartPolicy"]) for item in pod["spec"]["initContainers"]] == [
-            ("results", "Always")
+            ("placement-relay", "Always"),
+            ("results", "Always"),
         ]
         for name in (MASTER, WORKERS):
             annotations = default.pods()[name]["metadata"]["annotations"]
@@ -185,10 +186,25 @@ class TestJobs:
         assert done.returncode == 0, done.stderr
         assert all(len(f"{job}-999") <= 63 for job in Rendered(done.stdout).names("Job"))
 
+    def test_the_relay_stands_between_each_sidecar_and_placement(self, default, render):
+        for pod in default.pods().values():
+            (relay,) = [item for item in pod["spec"]["initContainers"] if item["name"] == "placement-relay"]
+            assert f"--listen={pod['metadata']['annotations']['dapr.io/placement-host-address']}" in relay["args"]
+        told = render("--set", "daprNamespace=other,placementRelay.connectTimeoutMs=250").pods()[WORKERS]
+        (relay,) = told["spec"]["initContainers"]
+        placement = "--placement=dapr-placement-server.other.svc:50005"
+        assert {placement, "--connect-timeout-ms=250"} < set(relay["args"])
+
+    def test_without_a_sidecar_or_by_value_there_is_none(self, render):
+        for setting in ("sidecar.workers=false", "placementRelay.enabled=false"):
+            pod = render("--set", setting).pods()[WORKERS]
+            assert "initContainers" not in pod["spec"]
+            assert "dapr.io/placement-host-address" not in pod["metadata"]["annotations"]
+
     def test_the_image_is_that_of_the_apps_version(self, default):
         version = yaml.safe_load((LOAD_TESTS / "Chart.yaml").read_text())["appVersion"]
         images = {container["image"] for pod in default.pods().values() for container in containers(pod).values()}
-        assert images == {f"localhost/daca/{content.LOAD_TESTS}:{version}"}
+        assert images == {f"localhost/daca/{name}:{version}" for name in (content.LOAD_TESTS, content.PLACEMENT_RELAY)}
 
 
 @cache

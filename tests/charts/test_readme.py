@@ -85,9 +85,13 @@ def files(calls: list[list[str]]) -> Iterator[str]:
     yield install(calls, RELEASE)[0]
 
 
+def all_containers(spec):
+    return [*spec["containers"], *spec.get("initContainers", [])]
+
+
 def test_images_are_built_under_the_names_that_the_chart_asks_for(calls, default):
     built = [option(build, "-t", "--tag") for build in of(calls, "docker", "build")]
-    asked = {c["image"] for pod in default.pods().values() for c in pod["spec"]["containers"]}
+    asked = {c["image"] for pod in default.pods().values() for c in all_containers(pod["spec"])}
     assert len(built) == len(set(built))
     assert asked == {*built, REDIS}
 

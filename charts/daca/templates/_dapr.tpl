@@ -24,6 +24,9 @@ dapr.io/app-token-secret: {{ include "daca.appTokenSecret" .root }}
 dapr.io/disable-builtin-k8s-secret-store: "true"
 dapr.io/volume-mounts: kube-api-access:/var/run/secrets/kubernetes.io/serviceaccount
 dapr.io/sidecar-seccomp-profile-type: RuntimeDefault
+{{- if .root.Values.placementRelay.enabled }}
+dapr.io/placement-host-address: {{ include "daca.placementRelayAddress" .root }}
+{{- end }}
 {{- with $dapr.sidecarImage }}
 dapr.io/sidecar-image: {{ . }}
 {{- end }}
@@ -42,6 +45,31 @@ dapr.io/sidecar-cpu-limit: {{ . | quote }}
 {{- with .sidecar.resources.limits.memory }}
 dapr.io/sidecar-memory-limit: {{ . | quote }}
 {{- end }}
+{{- end }}
+
+{{/*
+The container between a sidecar and Dapr's placement service: an entry of initContainers. It starts before the others
+and ends after them, by Kubernetes' rules for sidecars. Takes $.
+*/}}
+{{- define "daca.placementRelay" -}}
+{{- $relay := .Values.placementRelay -}}
+- name: placement-relay
+  restartPolicy: Always
+  image: {{ include "daca.image" (dict "root" $ "image" $relay.image) }}
+  imagePullPolicy: {{ $relay.image.pullPolicy }}
+  args:
+    - --listen={{ include "daca.placementRelayAddress" . }}
+    - --placement={{ $relay.placement }}
+    - --connect-timeout-ms={{ int $relay.connectTimeoutMs }}
+  resources:
+    {{- toYaml $relay.resources | nindent 4 }}
+  securityContext:
+    {{- toYaml .Values.containerSecurityContext | nindent 4 }}
+{{- end }}
+
+{{/* Where a sidecar finds the relay: of its pod alone. Takes $. */}}
+{{- define "daca.placementRelayAddress" -}}
+127.0.0.1:50005
 {{- end }}
 
 {{/*

@@ -65,6 +65,9 @@ dapr.io/log-level: {{ $sidecar.logLevel }}
 dapr.io/graceful-shutdown-seconds: "1"
 dapr.io/disable-builtin-k8s-secret-store: "true"
 dapr.io/sidecar-seccomp-profile-type: RuntimeDefault
+{{- if .Values.placementRelay.enabled }}
+dapr.io/placement-host-address: {{ include "load-tests.placementRelayAddress" . }}
+{{- end }}
 {{- with $sidecar.goMemLimit }}
 dapr.io/env: GOMEMLIMIT={{ . }}
 {{- end }}
@@ -80,6 +83,31 @@ dapr.io/sidecar-cpu-limit: {{ . | quote }}
 {{- with $sidecar.resources.limits.memory }}
 dapr.io/sidecar-memory-limit: {{ . | quote }}
 {{- end }}
+{{- end }}
+
+{{/*
+The container between a sidecar and Dapr's placement service: an entry of initContainers. It starts before the others
+and ends after them, by Kubernetes' rules for sidecars. Takes $.
+*/}}
+{{- define "load-tests.placementRelay" -}}
+{{- $relay := .Values.placementRelay -}}
+- name: placement-relay
+  restartPolicy: Always
+  image: {{ $relay.image.repository }}:{{ $relay.image.tag | default .Chart.AppVersion }}
+  imagePullPolicy: {{ $relay.image.pullPolicy }}
+  args:
+    - --listen={{ include "load-tests.placementRelayAddress" . }}
+    - --placement=dapr-placement-server.{{ .Values.daprNamespace }}.svc:50005
+    - --connect-timeout-ms={{ int $relay.connectTimeoutMs }}
+  resources:
+    {{- toYaml $relay.resources | nindent 4 }}
+  securityContext:
+    {{- toYaml .Values.containerSecurityContext | nindent 4 }}
+{{- end }}
+
+{{/* Where a sidecar finds the relay: of its pod alone. Takes $. */}}
+{{- define "load-tests.placementRelayAddress" -}}
+127.0.0.1:50005
 {{- end }}
 
 {{/* What every pod's spec begins with. Takes $. */}}
