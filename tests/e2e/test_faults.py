@@ -7,7 +7,6 @@ from threading import Event
 from uuid import uuid4
 
 import pytest
-from kubernetes.client import ApiException
 
 from cluster import rest
 from cluster.deploy import DAPR_NAMESPACE
@@ -87,12 +86,9 @@ def test_a_new_placement_service_is_found_at_once(cluster, user_id, grace):
     before = core.read_namespaced_pod(PLACEMENT, DAPR_NAMESPACE).metadata.uid
 
     def is_back():
-        try:
-            pod = core.read_namespaced_pod(PLACEMENT, DAPR_NAMESPACE)
-        except ApiException as error:
-            assert error.status == 404
-            return False
-        return pod.metadata.uid != before and is_ready(pod)
+        pods = {pod.metadata.name: pod for pod in cluster.kube.pods(DAPR_NAMESPACE)}
+        placement = pods.get(PLACEMENT)
+        return placement is not None and placement.metadata.uid != before and is_ready(placement)
 
     with conversations(cluster, user_id) as people:
         core.delete_namespaced_pod(PLACEMENT, DAPR_NAMESPACE, grace_period_seconds=grace)
