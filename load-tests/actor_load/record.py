@@ -31,7 +31,8 @@ class Part(BaseModel):
 
 
 class Second(Part):
-    """What was answered within one second under one name. Failed requests are among the answered."""
+    """What was answered within one second under one name. Failed requests are among the answered, and have latencies of
+    their own: a service that fails at once would look quick."""
 
     at: int
     name: str
@@ -39,6 +40,9 @@ class Second(Part):
     answered: int = 0
     failed: int = 0
     latency_ms: dict[float, int] = Field(default_factory=dict)
+    """Of those that did not fail."""
+    failed_ms: dict[float, int] = Field(default_factory=dict)
+    """Of those that did."""
 
 
 class Failure(Part):
@@ -209,17 +213,22 @@ class Summary(Part):
     answered: int
     failed: int
     latency_ms: dict[float, int]
+    """Of those that did not fail."""
+    failed_ms: dict[float, int]
+    """Of those that did."""
 
     @classmethod
     def of(cls, seconds: Iterable[Second], duration: float) -> Self:
         """Adds seconds up; ``duration`` is the time they were taken in."""
         histogram: Histogram = Counter()
+        failures: Histogram = Counter()
         answered = failed = 0
         for second in seconds:
             answered += second.answered
             failed += second.failed
             histogram.update(second.latency_ms)
-        return cls(duration=duration, answered=answered, failed=failed, latency_ms=histogram)
+            failures.update(second.failed_ms)
+        return cls(duration=duration, answered=answered, failed=failed, latency_ms=histogram, failed_ms=failures)
 
     @property
     def rate(self) -> float:
@@ -233,11 +242,11 @@ class Summary(Part):
 
     @property
     def slowest_ms(self) -> float | None:
-        """``None`` where nothing was answered."""
-        return max(self.latency_ms, default=None)
+        """Of all, as those who failed have waited, too; ``None`` where there was none."""
+        return max([*self.latency_ms, *self.failed_ms], default=None)
 
     def percentile_ms(self, percent: float) -> float | None:
-        """The latency that ``percent`` of the requests kept within (nearest rank); ``None`` where there was none."""
+        """The latency that ``percent`` of those that did not fail kept within (nearest rank); ``None`` without one."""
         return percentile(self.latency_ms, percent)
 
 

@@ -17,6 +17,7 @@ from locust.runners import MasterRunner
 
 from actor_load.options import Options
 from actor_load.record import (
+    TURN_PREFIX,
     Event,
     EventKind,
     Failure,
@@ -50,25 +51,19 @@ class Tally:
         self._self = psutil.Process()
         self._self.cpu_percent()  # the first call only sets the mark
         self._seconds: dict[tuple[int, str], _Bucket] = defaultdict(_Bucket)
+        self._due: dict[int, _Bucket] = defaultdict(_Bucket)
         self._failures: Counter[tuple[str, str]] = Counter()
         environment.events.request.add_listener(self._on_request)
 
     def take(self) -> dict[str, Any]:
         """Seconds, failures and a sample of the generator, as a message; counting starts anew."""
         seconds, self._seconds = self._seconds, defaultdict(_Bucket)
+        due, self._due = self._due, defaultdict(_Bucket)
         failures, self._failures = self._failures, Counter()
         runner = self._environment.runner
         return {
-            "seconds": [
-                {
-                    "at": at,
-                    "name": name,
-                    "answered": bucket.answered,
-                    "failed": bucket.failed,
-                    "latency_ms": dict(bucket.latency_ms),
-                }
-                for (at, name), bucket in seconds.items()
-            ],
+            "seconds": [bucket.told(at, name) for (at, name), bucket in seconds.items()],
+            "due": [bucket.told(at, TURN_PREFIX) for at, bucket in due.items()],
             "failures": [{"name": name, "error": error, "count": count} for (name, error), count in failures.items()],
             "generator": {
                 "at": time.time(),
@@ -79,22 +74,39 @@ class Tally:
             },
         }
 
-    def _on_request(self, name: str, response_time: float, exception: Exception | None, **_: Any) -> None:
-        bucket = self._seconds[int(time.time()), name]
-        bucket.answered += 1
-        bucket.latency_ms[rounded(response_time or 0)] += 1
-        if exception is not None:
-            bucket.failed += 1
+    def _on_request(
+        self, name: str, response_time: float, exception: Exception | None, start_time: float, **_: Any
+    ) -> None:
+        failed = exception is not None
+        self._seconds[int(time.time()), name].count(response_time or 0, failed=failed)
+        if name.startswith(TURN_PREFIX):
+            self._due[int(start_time)].count(response_time or 0, failed=failed)
+        if failed:
             self._failures[name, f"{type(exception).__name__}: {exception}"[:ERROR_CHARACTERS]] += 1
 
 
 class _Bucket:
-    __slots__ = ("answered", "failed", "latency_ms")
+    __slots__ = ("answered", "failed_ms", "latency_ms")
 
     def __init__(self) -> None:
         self.answered = 0
-        self.failed = 0
         self.latency_ms: Counter[float] = Counter()
+        self.failed_ms: Counter[float] = Counter()
+
+    def count(self, latency_ms: float, *, failed: bool) -> None:
+        self.answered += 1
+        (self.failed_ms if failed else self.latency_ms)[rounded(latency_ms)] += 1
+
+    def told(self, at: int, name: str) -> dict[str, Any]:
+        """As a :class:`Second`, in a message."""
+        return {
+            "at": at,
+            "name": name,
+            "answered": self.answered,
+            "failed": self.failed_ms.total(),
+            "latency_ms": dict(self.latency_ms),
+            "failed_ms": dict(self.failed_ms),
+        }
 
 
 def report_to_master(environment: Environment, process: str) -> None:
@@ -121,6 +133,9 @@ class Recorder:
         self._distributed = isinstance(environment.runner, MasterRunner)
         self._tally = Tally(environment, "master" if self._distributed else "local")
         self._seconds: dict[tuple[int, str], Second] = {}
+        self._due: dict[int, Second] = {}
+        """Turns of a scenario by the second in which they were due, or begun."""
+        self._playing = False
         self._failures: dict[tuple[str, str], Failure] = {}
         self.record = Record(title="", started=0, ended=0)
         environment.events.worker_report.add_listener(self._on_worker_report)
@@ -130,6 +145,8 @@ class Recorder:
         """A new run starts."""
         self._tally.take()
         self._seconds.clear()
+        self._due.clear()
+        self._playing = options.scenario != "none"
         self._failures.clear()
         now = time.time()
         users = getattr(self._environment.parsed_options, "num_users", None)
@@ -162,6 +179,11 @@ class Recorder:
         ended = int(time.time() - (2 if self._distributed else 1) * REPORT_SECONDS)
         return self.record.summary(ended - seconds, ended)
 
+    def due(self, started: float, ended: float) -> Summary:
+        """Of a scenario's turns that were due from ``started`` to ``ended``, as far as they are answered by now."""
+        seconds = [second for at, second in self._due.items() if int(started) <= at < ended]
+        return Summary.of(seconds, ended - started)
+
     def _count(self) -> None:
         while True:
             gevent.sleep(REPORT_SECONDS)
@@ -178,10 +200,9 @@ class Recorder:
             if second is None:
                 second = self._seconds[item["at"], item["name"]] = Second(at=item["at"], name=item["name"])
                 self.record.seconds.append(second)
-            second.answered += item["answered"]
-            second.failed += item["failed"]
-            for latency, count in item["latency_ms"].items():
-                second.latency_ms[latency] = second.latency_ms.get(latency, 0) + count
+            _add_up(second, item)
+        for item in counted["due"] if self._playing else ():
+            _add_up(self._due.setdefault(item["at"], Second(at=item["at"], name=item["name"])), item)
         for item in counted["failures"]:
             failure = self._failures.get((item["name"], item["error"]))
             if failure is None:
@@ -191,3 +212,11 @@ class Recorder:
                 self.record.failures.append(failure)
             failure.count += item["count"]
         self.record.generator.append(GeneratorSample(**counted["generator"]))
+
+
+def _add_up(second: Second, item: dict[str, Any]) -> None:
+    second.answered += item["answered"]
+    second.failed += item["failed"]
+    for histogram, counted in ((second.latency_ms, item["latency_ms"]), (second.failed_ms, item["failed_ms"])):
+        for latency, count in counted.items():
+            histogram[latency] = histogram.get(latency, 0) + count

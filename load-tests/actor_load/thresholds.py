@@ -1,4 +1,5 @@
-"""Thresholds: whether a run kept within what was asked of it.
+"""Thresholds: whether a run kept within what was asked of it. One in which nothing, or no turn, was answered without
+failure has failed, whatever was asked.
 
 They judge all turns and calls of the run from its first second to its last; retries are no requests of their own
 (:data:`actor_load.record.RETRY_PREFIX`). The rate, too, is over the whole length of the run, until its last user has
@@ -9,14 +10,23 @@ done well.
 from collections.abc import Iterator
 
 from actor_load.options import Options
-from actor_load.record import Check, Record
+from actor_load.record import TURN_PREFIX, Check, Record
 
 
 def judge(options: Options, record: Record) -> list[Check]:
-    """A check for each threshold that is set: ``max_p95``, ``max_p99`` (ms), ``max_error_rate`` (0 to 1), ``min_rate``
-    (requests answered without failure in a second). What is exactly at a threshold keeps within it. Where nothing was
-    answered, every one fails."""
-    return list(_checks(options, record))
+    """A check that fails where nothing was answered without failure, or where turns were sent and none was; and one for
+    each threshold that is set: ``max_p95``, ``max_p99`` (ms, of those that did not fail), ``max_error_rate`` (0 to 1),
+    ``min_rate`` (requests answered without failure in a second). What is exactly at a threshold keeps within it. Where
+    nothing was answered, every one fails."""
+    return [*_answered(record), *_checks(options, record)]
+
+
+def _answered(record: Record) -> Iterator[Check]:
+    for what, seen in (("requests", record.summary()), ("turns", record.summary(prefix=TURN_PREFIX))):
+        if seen.answered == seen.failed and (what == "requests" or seen.answered):
+            detail = f"none of {seen.answered:,} {what} was answered without failure"
+            yield Check(name=f"{what} answered", passed=False, detail=detail)
+            return
 
 
 def _checks(options: Options, record: Record) -> Iterator[Check]:

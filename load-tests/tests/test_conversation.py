@@ -34,6 +34,13 @@ def first_of_each_turn():
     return is_first
 
 
+@pytest.mark.parametrize("slashes", ["/", "//"])
+def test_the_address_of_the_chat_may_end_with_a_slash(chat, tmp_path, slashes):
+    run = load(tmp_path, chat.url + slashes, ["Conversation"], *QUICK)
+    assert run.failures == 0
+    assert {seen.path for seen in chat.seen} == {"/chat/"}
+
+
 def test_a_person_has_sessions_of_several_messages_each_over_a_connection_of_its_own(chat, tmp_path):
     run = load(tmp_path, chat.url, ["Conversation"], *QUICK, users=3)
     assert run.failures == 0
@@ -52,7 +59,8 @@ def test_a_person_has_sessions_of_several_messages_each_over_a_connection_of_its
 def test_long_sessions_and_second_texts_are_counted_by_themselves(chat, tmp_path):
     chat.before = lambda _: time.sleep(0.4 if len(chat.seen) % 2 else 0.2)  # the second may be answered first
     options = ["--think-time", "0.1", "--double-share", "0.5", "--long-share", "0.5", "--long-messages", "8"]
-    run = load(tmp_path, chat.url, ["Conversation"], *options, "--messages", "2", users=5)
+    # So many that one in 30,000 runs has sessions of one kind only.
+    run = load(tmp_path, chat.url, ["Conversation"], *options, "--messages", "2", users=16)
     assert run.failures == 0, run.errors  # either order is right
     names = {"POST turn", "POST turn (long session)", "POST turn (second text)"}
     assert set(run.entries) == names

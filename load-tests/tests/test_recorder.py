@@ -24,3 +24,57 @@ def test_the_record_of_a_run_that_is_over_does_not_grow_while_its_report_is_draw
     recorder.event("phase", "later")
 
     assert record.model_dump() == written
+
+
+def answered(environment, seconds, *, name="turn", began, error=None):
+    environment.events.request.fire(
+        request_type="POST",
+        name=name,
+        response_time=seconds * 1000,
+        response_length=1,
+        exception=error,
+        start_time=began,
+    )
+
+
+def counted(recorder, environment, worker):
+    environment.events.worker_report.fire(client_id="worker", data={MESSAGE_FIELD: worker.take()})
+    return recorder
+
+
+def test_turns_belong_to_when_they_were_due_however_late_they_are_answered_and_by_whichever_process():
+    environment = Environment()
+    worker = Tally(environment, "worker")
+    recorder = Recorder(environment, dict)
+    recorder.begin(Options(scenario="scale"), "a run")
+    now = time.time()
+    answered(environment, 25.0, began=now - 25, error=ValueError("no answer"))
+    answered(environment, 24.0, name="turn (due)", began=now - 24.5)
+    answered(environment, 0.1, began=now)
+    answered(environment, 24.0, name="BeginTurn", began=now - 24.5)  # no turn
+    seen = counted(recorder, environment, worker).due(now - 26, now - 20)
+    assert (seen.answered, seen.failed, seen.slowest_ms) == (2, 1, 25_000)
+    assert recorder.record.summary(now - 26, now - 20).answered == 0  # none was answered then
+
+
+def test_failed_requests_have_latencies_of_their_own():
+    environment = Environment()
+    recorder = Recorder(environment, dict)
+    recorder.begin(Options(), "a run")
+    began = time.time()
+    for _ in range(9):
+        answered(environment, 0.001, began=began, error=ValueError("refused"))
+    answered(environment, 0.5, began=began)
+    seen = recorder.finish().summary()
+    assert (seen.answered, seen.failed) == (10, 9)
+    assert seen.percentile_ms(50) == 500
+    assert seen.failed_ms == {1.0: 9}
+
+
+def test_a_run_without_a_scenario_keeps_no_second_count_of_its_turns():
+    environment = Environment()
+    worker = Tally(environment, "worker")
+    recorder = Recorder(environment, dict)
+    recorder.begin(Options(), "a run")
+    answered(environment, 0.5, began=time.time())
+    assert counted(recorder, environment, worker).due(0, time.time() + 1).answered == 0

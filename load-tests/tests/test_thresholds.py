@@ -53,7 +53,32 @@ def test_each_threshold_says_what_was_measured_against_what(
 
 
 def test_what_is_not_asked_is_not_judged() -> None:
-    assert judge(Options(), record(second(latency_ms={10_000.0: 1}, failed=1))) == []
+    assert judge(Options(), record(second(latency_ms={10_000.0: 2}, failed=1))) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ([], "none of 0 requests was answered without failure"),
+        ([second(latency_ms={10.0: 3}, failed=3)], "none of 3 requests was answered without failure"),
+        (
+            [second(latency_ms={10.0: 3}, failed=3), second(name="BeginTurn", latency_ms={10.0: 3})],
+            "none of 3 turns was answered without failure",
+        ),
+    ],
+)
+def test_a_run_without_one_answered_turn_has_failed_whatever_was_asked(seconds: list[Second], said: str) -> None:
+    check = only(judge(Options(), record(*seconds)))
+    assert (check.passed, check.detail) == (False, said)
+
+
+def test_calls_of_actors_alone_are_a_run() -> None:
+    assert judge(Options(), record(second(name="BeginTurn", latency_ms={10.0: 3}))) == []
+
+
+def test_what_failed_at_once_makes_no_run_quick() -> None:
+    run = record(Second(at=1000, name="turn", answered=100, failed=95, latency_ms={900.0: 5}, failed_ms={1.0: 95}))
+    assert not only(judge(Options(max_p95=300), run)).passed
 
 
 def test_all_that_is_asked_is_judged_in_one_order() -> None:
@@ -71,6 +96,7 @@ def test_a_run_without_answers_fails_all_that_is_asked(length: float) -> None:
     checks = judge(Options(**ALL), record(length=length))
 
     assert [(check.passed, check.detail) for check in checks] == [
+        (False, "none of 0 requests was answered without failure"),
         (False, "p95 is unknown, nothing was answered: --max-p95 300 ms is not kept"),
         (False, "p99 is unknown, nothing was answered: --max-p99 500 ms is not kept"),
         (False, "error rate is unknown, nothing was answered: --max-error-rate 1 % is not kept"),

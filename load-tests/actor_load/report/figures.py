@@ -104,7 +104,7 @@ class Figures:
         seen = self.record.summary(self.span.started, self.span.ended)
         return self._over_time(
             "Latency",
-            f"Of all requests by the time they were answered, logarithmic. {self.binned}",
+            f"By the time of the answer, logarithmic; failed requests count for the slowest alone. {self.binned}",
             f"Half of the requests took {words.latency(seen.percentile_ms(50))} or less, 95 % "
             f"{words.latency(seen.percentile_ms(95))}, the slowest {words.latency(seen.slowest_ms)}.",
             self.traffic,

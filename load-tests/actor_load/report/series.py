@@ -94,24 +94,27 @@ class Span:
 
 
 def traffic(record: Record, span: Span) -> list[Row]:
-    """``p50``, ``p95``, ``p99``, ``slowest`` (ms), ``answered`` and ``failed`` (a second) of every bin; no retries.
+    """``p50``, ``p95``, ``p99`` (ms, of those that did not fail), ``slowest`` (ms, of all), ``answered`` and ``failed``
+    (a second) of every bin; no retries.
 
     ``alone`` marks a bin with latencies between two without any, which a line cannot show.
     """
     histograms: dict[int, Histogram] = defaultdict(Counter)
+    failures: dict[int, Histogram] = defaultdict(Counter)
     answered: Counter[int] = Counter()
     failed: Counter[int] = Counter()
     for second in record.seconds:
         number = span.bin_of(second.at)
         if number is not None and not second.name.startswith(RETRY_PREFIX):
             histograms[number].update(second.latency_ms)
+            failures[number].update(second.failed_ms)
             answered[number] += second.answered - second.failed
             failed[number] += second.failed
     return [
         {
             "at": span.at(number),
             **{name: percentile(histograms[number], percent) for name, percent in PERCENTILES.items()},
-            "slowest": max(histograms[number], default=None),
+            "slowest": max([*histograms[number], *failures[number]], default=None),
             "answered": round(answered[number] / span.seconds(number), 3),
             "failed": round(failed[number] / span.seconds(number), 3),
             "alone": float(bool(histograms[number]) and not histograms[number - 1] and not histograms[number + 1]),

@@ -21,8 +21,8 @@ def rolling(stage: Stage) -> None:
         visits = [stage.visit(VISITED)]
         old = frozenset(pod.name for pod in stage.sample().pods)
         change = stage.change("rolling update", stage.deployment.restart, pods, gone=old)
-        findings.changes([change])
         visits.append(stage.visit(VISITED))
         moves(findings, visits)
         stage.sleep(REST_SECONDS)
-    stage.load(0)
+        stage.finish_turns()
+        findings.costs(stage.costs([change]))

@@ -30,7 +30,7 @@ def scale(stage: Stage) -> None:
                 changes.append(stage.scale(before, after))
                 visits.append(stage.visit(VISITED))
                 stage.sleep(REST_SECONDS)
+            stage.finish_turns()
         finally:
-            findings.changes(changes)
+            findings.costs(stage.costs(changes))
             moves(findings, visits)
-    stage.load(0)

@@ -18,7 +18,6 @@ from actor_load.options import Options
 from actor_load.placement.ring import Ring
 from actor_load.record import (
     RETRY_PREFIX,
-    TURN_PREFIX,
     Check,
     Figure,
     PlacementSample,
@@ -26,7 +25,7 @@ from actor_load.record import (
     Summary,
     Table,
 )
-from actor_load.recorder import Recorder
+from actor_load.recorder import REPORT_SECONDS, Recorder
 from actor_load.shapes import FASTEST
 from actor_load.users.visits import VISITORS, Round, Rounds
 from actor_load.words import counted, latency
@@ -40,27 +39,39 @@ BESIDE_LOAD: Final = 2
 """Actors that are visited at once while people chat."""
 
 TAIL_SECONDS: Final = 5.0
-"""What a change costs shows a little longer than it lasts: turns in flight, retries."""
+"""What a change costs shows a little longer than it lasts."""
+
+REPORTS_SECONDS: Final = 2 * REPORT_SECONDS + 1
+"""Until all processes have told what they had counted."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one action on the cluster cost those who were chatting."""
+    """One action on the cluster under load."""
 
     text: str
     started: float
     settled_seconds: float
+    ended: float
+    """Shortly after all was settled."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a change cost those who were chatting."""
+
+    change: Change
     turns: Summary
-    """From the action until shortly after all was settled."""
+    """Those that were due while it lasted, however late they were answered."""
     retries: int
 
     def row(self) -> list[str]:
         """For :data:`CHANGE_COLUMNS`."""
         return [
-            self.text,
-            f"{self.settled_seconds:.1f} s",
+            self.change.text,
+            f"{self.change.settled_seconds:.1f} s",
             str(self.turns.answered),
             str(self.turns.failed),
             str(self.retries),
@@ -97,15 +108,16 @@ class Findings:
         """Adds something that had to hold."""
         self.checks.append(Check(name=name, passed=passed, detail=detail))
 
-    def changes(self, changes: list[Change]) -> None:
+    def costs(self, costs: list[Cost]) -> None:
         """The table of changes, and that none of them failed a turn."""
-        self.table("What each change cost", CHANGE_COLUMNS, (change.row() for change in changes))
-        failed = sum(change.turns.failed for change in changes)
-        slowest = max((change.turns.slowest_ms or 0 for change in changes), default=0)
+        self.table("What each change cost", CHANGE_COLUMNS, (cost.row() for cost in costs))
+        failed = sum(cost.turns.failed for cost in costs)
+        slowest = max((cost.turns.slowest_ms or 0 for cost in costs), default=0)
         self.figure("slowest turn during a change", latency(slowest))
         self.figure("failed turns during changes", str(failed))
-        answered = sum(change.turns.answered for change in changes)
-        self.check("no turn failed while pods came and went", failed == 0, f"{failed} of {answered} failed")
+        answered = sum(cost.turns.answered for cost in costs)
+        detail = f"{failed} of {answered} failed"
+        self.check("no turn failed while pods came and went", failed == 0 < answered, detail)
 
 
 class Stage:
@@ -225,24 +237,33 @@ class Stage:
         self.settle(pods)
 
     def change(self, text: str, action: Callable[[], None], pods: int, gone: frozenset[str] = frozenset()) -> Change:
-        """Does something to the cluster under load, and measures what it cost until all is settled."""
+        """Does something to the cluster under load, until all is settled; :meth:`costs` says what it cost."""
         started = time.time()
         self.recorder.event("action", text)
         action()
         settled = self.settle(pods, gone)
         self.sleep(TAIL_SECONDS)
-        record, ended = self.recorder.record, time.time()
-        return Change(
-            text,
-            started,
-            settled - started,
-            record.summary(started, ended, TURN_PREFIX),
-            record.summary(started, ended, RETRY_PREFIX).answered,
-        )
+        return Change(text, started, settled - started, time.time())
 
     def scale(self, before: int, after: int) -> Change:
         """A :meth:`change` of the number of pods."""
         return self.change(f"scale {before} -> {after}", lambda: self.deployment.scale(after), after)
+
+    def finish_turns(self) -> None:
+        """Nobody sends any more; returns when all that was sent is answered, or given up, and counted."""
+        self.load(0)
+        self.sleep(REPORTS_SECONDS)
+
+    def costs(self, changes: Iterable[Change]) -> list[Cost]:
+        """What each change cost, as far as turns are answered: :meth:`finish_turns` comes first."""
+        return [
+            Cost(
+                change,
+                self.recorder.due(change.started, change.ended),
+                self.recorder.record.summary(change.started, change.ended, RETRY_PREFIX).answered,
+            )
+            for change in changes
+        ]
 
     def visit(self, count: int) -> "Visit":
         """Calls ``count`` actors once, and compares where they are with the ring.

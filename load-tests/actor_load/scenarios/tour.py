@@ -25,7 +25,6 @@ def tour(stage: Stage) -> None:
     users = _turns(stage)
     _activations(stage)
     _scale_out(stage, max(1, round(users * LOAD_OF_KNEE)))
-    stage.load(0)
 
 
 def _turns(stage: Stage) -> int:
@@ -75,6 +74,7 @@ def _scale_out(stage: Stage, users: int) -> None:
                 changes.append(stage.scale(before, after))
                 visits.append(stage.visit(VISITED))
                 stage.sleep(REST_SECONDS)
+            stage.finish_turns()
         finally:
-            findings.changes(changes)
+            findings.costs(stage.costs(changes))
             moves(findings, visits)

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import gevent
 from locust.contrib.fasthttp import FastHttpUser
+from locust.env import Environment
 
 from actor_load.record import RETRY_PREFIX
 from actor_load.users.answers import CONNECT_SECONDS, Answer, read, report
@@ -91,6 +92,12 @@ class ChatUser(FastHttpUser):
 
     abstract = True
     connection_timeout = CONNECT_SECONDS
+
+    def __init__(self, environment: Environment) -> None:
+        """Paths begin with a slash: one at the end of ``--host`` would be the second."""
+        # On the object: Locust sets the class's own anew for each run.
+        self.host = (self.host or environment.host or "").rstrip("/") or None
+        super().__init__(environment)
 
     def chat(self, person: Person, session_id: str, name: str, *, retries: int, due: float | None = None) -> None:
         """Takes one turn. It is counted once, under ``name``, with all its time since ``due`` (``time.perf_counter()``;
