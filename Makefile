@@ -82,6 +82,10 @@ inspect: setup ## a user's session actor (host, activation, state): USER=
 load: setup ## load from inside the cluster, and a report: SCENARIO= or SHAPE=, USERS= RUN_TIME= WORKERS= CLASSES= LOAD_OPTIONS=
 	@$(RUN) -m cluster load
 
+.PHONY: faults
+faults: setup ## one part after the other fails under load, and a report says what that cost: USERS= LOAD_OPTIONS=
+	@SCENARIO=faults $(RUN) -m cluster load
+
 .PHONY: bench
 bench: setup ## ours and a chat without Dapr, side by side: turns/s, latency, CPU by process: BENCH_OPTIONS=
 	@$(RUN) -m cluster bench

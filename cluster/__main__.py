@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     _setting(made["up"], "--values", "VALUES", "a file of chart values of your own")
     _setting(made["up"], "--nodes", "NODES", "of the bare node: 1, 2 or 3; without, as many as there are, at first one")
     for option, variable, text in (
-        ("--scenario", "SCENARIO", "tour (the default), scale, rolling, storm, idle, ring or none"),
+        ("--scenario", "SCENARIO", "tour (the default), scale, rolling, storm, idle, ring, faults or none"),
         ("--shape", "SHAPE", "instead of a scenario: constant, ramp, spike, soak or steps"),
         ("--users", "USERS", "at the peak"),
         ("--run-time", "RUN_TIME", "of the load at the longest: 300, 90s, 5m"),

@@ -344,8 +344,13 @@ def _load_into(target: Target, engine: str, references: Mapping[str, str]) -> li
 def _install(target: Target, references: Mapping[str, str], values: Mapping[str, Any]) -> list[str | Path]:
     image, relay = (_value_of(references[name]) for name in _IMAGES)
     told: dict[str, Any] = {"image": image, "placementRelay": {"image": relay}, **values}
+    rights = []
     if target.cluster != "current":  # where the owner decides about so strong a right
-        told["rbac"] = {"nodeMetrics": True}
+        rights.append("nodeMetrics")
+    if values["run"].get("scenario") == "faults":
+        rights.append("faults")
+    if rights:
+        told["rbac"] = dict.fromkeys(rights, True)
     arguments: list[str | Path] = ["upgrade", "--install", RELEASE, CHART, "--namespace", target.namespace]
     for name, value in told.items():
         arguments += ["--set-json", f"{name}={json.dumps(value)}"]

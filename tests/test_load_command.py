@@ -403,5 +403,10 @@ class TestRun:
 
     def test_on_the_users_own_cluster_the_strong_right_is_not_asked_for(self):
         for name, asked in (("current", False), ("bare", True), ("kind", True)):
-            words = load._install(Target(name, "/config", "mine"), REFERENCES, {})
+            words = load._install(Target(name, "/config", "mine"), REFERENCES, {"run": {}})
             assert any("nodeMetrics" in str(word) for word in words) is asked
+
+    def test_the_right_to_delete_pods_is_asked_for_where_faults_are(self):
+        for scenario in ("tour", "faults"):
+            words = load._install(Target("current", "/config", "mine"), REFERENCES, {"run": {"scenario": scenario}})
+            assert ('rbac={"faults": true}' in words) is (scenario == "faults")

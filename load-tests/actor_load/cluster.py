@@ -1,4 +1,4 @@
-"""What a scenario does to the cluster: scales, restarts, and puts everything back."""
+"""What a scenario does to the cluster: scales, restarts, deletes pods, and puts back what would not come back."""
 
 import time
 from collections.abc import Mapping
@@ -79,16 +79,52 @@ class HostDeployment:
         try:
             return call(self._name, self._namespace, *arguments, _request_timeout=10)
         except ApiException as error:
-            if error.status == 403:
-                raise LoadError(
-                    f"not allowed to {verb} {resource} in namespace {self._namespace}, which scenarios need: "
-                    "charts/load-tests has the Role, or take a user with the ClusterRole edit"
-                ) from error
             if error.status == 404:
                 raise LoadError(
                     f"there is no Deployment {self._name} in namespace {self._namespace}: --deployment and --namespace "
                     "name what is under load"
                 ) from error
-            raise LoadError(f"the cluster's API answered {error.status} {error.reason} to {verb} {resource}") from error
+            raise _refused(error, verb, resource, self._namespace) from error
         except urllib3.exceptions.HTTPError as error:
             raise LoadError(f"the cluster's API does not answer to {verb} {resource}: {reason(error)}") from error
+
+
+class PodGroup:
+    """The pods of one part of the system, of which a fault takes some away."""
+
+    def __init__(self, options: Options, namespace: str, selector: str) -> None:
+        """``selector``: labels, as `kubectl -l` takes them."""
+        self._core: Any = kubernetes.client.CoreV1Api(api_client(options.kube_context))
+        self._namespace, self._selector = namespace, selector
+
+    def ready(self) -> dict[str, str]:
+        """Uid -> name of the pods that are ready and not on their way out, by name."""
+        found = self._asked("list", self._core.list_namespaced_pod, label_selector=self._selector).items
+        pods = [pod for pod in found if not pod.metadata.deletion_timestamp and _is_ready(pod)]
+        return {pod.metadata.uid: pod.metadata.name for pod in sorted(pods, key=lambda pod: pod.metadata.name)}
+
+    def delete(self, name: str, grace_seconds: int | None) -> None:
+        """Deletes a pod; returns at once. ``grace_seconds``: until its containers are killed; ``None``: its own."""
+        how = {} if grace_seconds is None else {"grace_period_seconds": grace_seconds}
+        self._asked("delete", self._core.delete_namespaced_pod, name, **how)
+
+    def _asked(self, verb: str, call: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return call(*arguments, namespace=self._namespace, _request_timeout=10, **options)
+        except ApiException as error:
+            raise _refused(error, verb, "pods", self._namespace) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise LoadError(f"the cluster's API does not answer to {verb} pods: {reason(error)}") from error
+
+
+def _is_ready(pod: Any) -> bool:
+    return any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or [])
+
+
+def _refused(error: ApiException, verb: str, resource: str, namespace: str) -> LoadError:
+    if error.status == 403:
+        return LoadError(
+            f"not allowed to {verb} {resource} in namespace {namespace}, which scenarios need: "
+            "charts/load-tests has the Role, or take a user with the ClusterRole edit"
+        )
+    return LoadError(f"the cluster's API answered {error.status} {error.reason} to {verb} {resource}")

@@ -12,7 +12,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from actor_load.errors import LoadError
 
 SHAPES: Final = ("constant", "ramp", "spike", "soak", "steps")
-SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring")
+SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring", "faults")
+FAULTS: Final = (
+    "chat-deleted",
+    "chat-killed",
+    "chats-killed",
+    "memory-deleted",
+    "memory-killed",
+    "redis-killed",
+    "placement-deleted",
+    "placement-killed",
+    "scheduler-killed",
+    "sentry-killed",
+    "operator-killed",
+    "injector-killed",
+)
 DEFAULT_RUN_SECONDS: Final = 300
 DEFAULT_USERS: Final = 10
 STOP_SECONDS: Final = 40
@@ -35,6 +49,14 @@ def _counts(text: str) -> str:
     if found is None or int(found[1]) > int(found[2] or found[1]):
         raise ValueError("must be a whole number from 1, or a range of them, as 5 or 3-8")
     return text
+
+
+def _faults(text: str) -> str:
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
+    for name in names:
+        if name not in FAULTS:
+            raise ValueError(f"{name!r} is none of {', '.join(FAULTS)}")
+    return ",".join(names)
 
 
 def _replicas(text: str) -> str:
@@ -111,6 +133,9 @@ class Options(BaseModel):
         "",
         description="Replicas that --scenario scale and ring go through, as 1,3,6,2; empty: 1,3,6,2 and 1,2,3,4,5,6.",
     )
+    faults: Annotated[str, AfterValidator(_faults)] = Field(
+        "", description=f"What --scenario faults lets fail, as chat-killed,redis-killed; empty: {', '.join(FAULTS)}."
+    )
     storm_actors: Count = Field(100_000, description="Actors that --scenario storm and idle activate.")
     idle_seconds: Seconds = Field(
         300.0, description="Idle time-out that --scenario idle sets for its time; longer than activating all takes."
@@ -137,6 +162,11 @@ class Options(BaseModel):
     def pod_counts(self) -> list[int]:
         """``pods`` as numbers; none where it is empty."""
         return [int(count) for count in self.pods.split(",") if count]
+
+    @property
+    def fault_names(self) -> list[str]:
+        """``faults`` as a list; none where it is empty."""
+        return self.faults.split(",") if self.faults else []
 
     @model_validator(mode="after")
     def _one_conductor(self) -> Self:

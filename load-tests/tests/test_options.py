@@ -328,3 +328,14 @@ events.init_command_line_parser.add_listener(add_arguments)
 events.init.add_listener(lambda environment, **_: show("before", environment))
 events.test_start.add_listener(lambda environment, **_: show("in the run", environment))
 """
+
+
+class TestFaults:
+    def test_they_are_names_with_commas_between_them(self):
+        assert Options().fault_names == []
+        assert Options(faults="chat-killed, redis-killed").fault_names == ["chat-killed", "redis-killed"]
+
+    @pytest.mark.parametrize("wrong", ["chaos", "chat-killed,", "chat-killed,Redis"])
+    def test_one_that_is_not_known_is_told_with_those_that_are(self, wrong):
+        with pytest.raises(LoadError, match=r"--faults .* is none of chat-deleted, chat-killed"):
+            Options.parse({"faults": wrong})

@@ -29,6 +29,7 @@ SHIPPED = {
     "defaults": [],
     "a scenario": ["--set", "run.scenario=tour,thresholds.maxP95=500,rbac.nodeMetrics=true"],
     "no sidecars": ["--set", "sidecar.master=false,sidecar.workers=false"],
+    "faults": ["--set", "run.scenario=faults,rbac.faults=true"],
     "no rights": ["--set", "rbac.placement=false,rbac.scenarios=false"],
     "everything optional": ["--values", str(EVERYTHING)],
 }
@@ -357,6 +358,11 @@ class TestRights:
         rules = self.rules(render("--set", "rbac.scenarios=false"))
         assert {verb for _, verb in rules} == {"get", "list"}
 
+    def test_only_faults_take_the_right_to_delete_pods(self, default, render):
+        with_faults = render("--set", "rbac.faults=true")
+        for role in ("load-tests", "load-tests-daca"):
+            assert self.rules(with_faults, role) - self.rules(default, role) == {("pods", "delete")}
+
     def test_each_can_be_left_out(self, render):
         rendered = render("--set", "rbac.placement=false,rbac.scenarios=false")
         assert rendered.names("Role") == rendered.names("RoleBinding") == set()
@@ -404,6 +410,7 @@ def test_a_wrong_value_is_told_by_its_name(refusal, setting, said):
     [
         ("run.scenario=tour,run.shape=ramp", "set run.shape=constant, or run.scenario=none"),
         ("run.scenario=tour,rbac.scenarios=false", "set rbac.scenarios=true"),
+        ("run.scenario=faults", "set rbac.faults=true"),
         ("run.options.namespace=other", "run.options.namespace has a value of its own: set helm's own -n instead"),
         ("run.options.max-p95=5", "set thresholds.maxP95 instead"),
         ("run.options.headless=true", "run.options.headless is the chart's to set"),

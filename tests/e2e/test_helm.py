@@ -95,6 +95,7 @@ def release(cluster, tmp_path_factory):
         "chatService": ONE_SMALL_POD,
         "agentMemoryService": ONE_SMALL_POD,
         "offlineModel": {"resources": SMALL},
+        "placementRelay": {},
         "redis": {"resources": SMALL},
     }
     values = {name: {**settings, "image": running[name]["image"]} for name, settings in parts.items()}

@@ -133,14 +133,12 @@ def test_a_wrong_namespace_is_one_line():
 
 
 def test_jobs_complete_with_their_sidecars_and_results_outlive_a_master_that_the_kernel_kills(cluster):
-    repository, _, tag = load._image(cluster.kube.target, os.environ.get("IMAGE_REGISTRY", "")).rpartition(":")
-    install = ("upgrade", "--install", "load-tests", load.CHART, "--set", f"image.repository={repository}")
-    install += (
-        "--set-string",
-        f"image.tag={tag}",
-        "--set",
-        f"run.users=2,run.userClasses={{{BOTH.replace(' ', ',')}}}",
-    )
+    references = load._images(cluster.kube.target, os.environ.get("IMAGE_REGISTRY", ""))
+    install = ("upgrade", "--install", "load-tests", load.CHART)
+    for image, value in (("load-tests", "image"), ("placement-relay", "placementRelay.image")):
+        repository, _, tag = references[image].rpartition(":")
+        install += ("--set-string", f"{value}.repository={repository},{value}.tag={tag}")
+    install += ("--set", f"run.users=2,run.userClasses={{{BOTH.replace(' ', ',')}}}")
 
     cluster.helm(*install, "--set", "run.timeSeconds=120")
     (master,) = cluster.wait_for(lambda: running(cluster), 60)
@@ -160,7 +158,7 @@ def test_jobs_complete_with_their_sidecars_and_results_outlive_a_master_that_the
             status.name: status.state.terminated
             for status in [*pod.status.container_statuses, *pod.status.init_container_statuses]
         }
-        wanted = {"locust", "daprd"} | ({"results"} if "master" in pod.metadata.name else set())
+        wanted = {"locust", "daprd", "placement-relay"} | ({"results"} if "master" in pod.metadata.name else set())
         assert containers.keys() == wanted
         assert all(containers.values()), pod.metadata.name
     (master,) = of_run(cluster, 2, "master")

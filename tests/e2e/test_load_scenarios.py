@@ -97,6 +97,14 @@ def test_a_rolling_update_replaces_every_pod_and_fails_no_turn(cluster, play):
     assert figure(section, "slowest turn during a change") == cost["slowest"]
 
 
+def test_faults_cost_those_who_chat_some_seconds_and_no_turn(play):
+    (section,) = play("faults", "--faults", "chat-killed,placement-killed,redis-killed", "--retries", "10").sections
+
+    costs = table(section, "What each change cost")
+    assert [row["change"] for row in costs] == ["a chat pod is killed", "a placement pod is killed", "Redis is killed"]
+    assert all(int(row["turns"]) > 0 == int(row["failed"]) for row in costs)
+
+
 def test_a_storm_activates_every_actor_where_the_ring_says(cluster, play):
     left = play("storm", "--storm-actors", "1000")
 

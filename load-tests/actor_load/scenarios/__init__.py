@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from actor_load.scenarios.faults import faults
 from actor_load.scenarios.idle import idle
 from actor_load.scenarios.ring import ring
 from actor_load.scenarios.rolling import rolling
@@ -18,5 +19,6 @@ SCRIPTS: Final[dict[str, Callable[[Stage], None]]] = {
     "storm": storm,
     "idle": idle,
     "ring": ring,
+    "faults": faults,
 }
 """``--scenario`` -> what it does."""
