@@ -121,9 +121,9 @@ def daca(kube: Kube, images: Mapping[str, str], values: Sequence[Path], settings
             "take another one with NAMESPACE="
         )
     kube.record_made(namespace, "release")
-    dapr = control_plane(kube)
-    if dapr and dapr.namespace != DAPR_NAMESPACE:
-        settings = {"placementRelay.placement": f"dapr-placement-server.{dapr.namespace}.svc:50005"} | dict(settings)
+    found = control_plane(kube)
+    if found and found.namespace != DAPR_NAMESPACE:
+        settings = {"placementRelay.placement": f"dapr-placement-server.{found.namespace}.svc:50005"} | dict(settings)
     with step("the chat and its memory run"), _explained(kube, namespace):
         _upgrade(kube, RELEASE, namespace, _daca_arguments(kube.target, images, values, settings))
 

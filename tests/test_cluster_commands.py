@@ -32,6 +32,7 @@ from cluster import (
 from cluster.bare import node, packages
 from cluster.chat import Conversation
 from cluster.client import Client, Refused
+from cluster.dapr import ControlPlane
 from cluster.errors import CommandError
 from cluster.kube import MADE_BY_UP, Kube
 from cluster.target import Target
@@ -422,6 +423,15 @@ class TestDeploy:
         assert "chatService.image.tag=dev-1" in upgrade
         assert "model.provider=offline" in upgrade
         assert kube.made_by_up("daca") == {"namespace", "release"}
+
+    @pytest.mark.parametrize("given", ["", "mine.dapr.svc:50006"])
+    def test_the_relays_look_for_placement_where_dapr_is_unless_they_are_told(self, helm, monkeypatch, given):
+        monkeypatch.setattr(deploy, "control_plane", lambda _: ControlPlane("elsewhere", "1.18.3"))
+        kube = FakeKube(namespaces=[_namespace("daca", "namespace")])
+        deploy.daca(kube, {}, [], {"placementRelay.placement": given} if given else {})
+        (upgrade,) = [call for call in helm.calls if call[0] == "upgrade"]
+        told = [word for word in upgrade if word.startswith("placementRelay.placement=")]
+        assert told == [f"placementRelay.placement={given or 'dapr-placement-server.elsewhere.svc:50005'}"]
 
     @pytest.mark.parametrize(("version", "says_so"), [("v4.3.1", True), ("v3.21.4", False)])
     def test_what_was_changed_by_hand_is_taken_back_which_helm_4_has_to_be_told(self, helm, version, says_so):

@@ -1,7 +1,8 @@
 """What a scenario does to the cluster: scales, restarts, deletes pods, and puts back what would not come back."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import kubernetes
@@ -76,17 +77,12 @@ class HostDeployment:
         self._asked("patch", "deployments", self._apps.patch_namespaced_deployment, body)
 
     def _asked(self, verb: str, resource: str, call: Any, *arguments: Any) -> Any:
-        try:
+        missing = (
+            f"there is no Deployment {self._name} in namespace {self._namespace}: --deployment and --namespace "
+            "name what is under load"
+        )
+        with _told(verb, resource, self._namespace, missing):
             return call(self._name, self._namespace, *arguments, _request_timeout=10)
-        except ApiException as error:
-            if error.status == 404:
-                raise LoadError(
-                    f"there is no Deployment {self._name} in namespace {self._namespace}: --deployment and --namespace "
-                    "name what is under load"
-                ) from error
-            raise _refused(error, verb, resource, self._namespace) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise LoadError(f"the cluster's API does not answer to {verb} {resource}: {reason(error)}") from error
 
 
 class PodGroup:
@@ -109,22 +105,27 @@ class PodGroup:
         self._asked("delete", self._core.delete_namespaced_pod, name, **how)
 
     def _asked(self, verb: str, call: Any, *arguments: Any, **options: Any) -> Any:
-        try:
+        with _told(verb, "pods", self._namespace):
             return call(*arguments, namespace=self._namespace, _request_timeout=10, **options)
-        except ApiException as error:
-            raise _refused(error, verb, "pods", self._namespace) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise LoadError(f"the cluster's API does not answer to {verb} pods: {reason(error)}") from error
 
 
 def _is_ready(pod: Any) -> bool:
     return any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or [])
 
 
-def _refused(error: ApiException, verb: str, resource: str, namespace: str) -> LoadError:
-    if error.status == 403:
-        return LoadError(
-            f"not allowed to {verb} {resource} in namespace {namespace}, which scenarios need: "
-            "charts/load-tests has the Role, or take a user with the ClusterRole edit"
-        )
-    return LoadError(f"the cluster's API answered {error.status} {error.reason} to {verb} {resource}")
+@contextmanager
+def _told(verb: str, resource: str, namespace: str, missing: str = "") -> Iterator[None]:
+    """An error of the API as a :class:`LoadError` of one line; ``missing`` is what a 404 means, where it is known."""
+    try:
+        yield
+    except ApiException as error:
+        if error.status == 404 and missing:
+            raise LoadError(missing) from error
+        if error.status == 403:
+            raise LoadError(
+                f"not allowed to {verb} {resource} in namespace {namespace}, which scenarios need: "
+                "charts/load-tests has the Role, or take a user with the ClusterRole edit"
+            ) from error
+        raise LoadError(f"the cluster's API answered {error.status} {error.reason} to {verb} {resource}") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise LoadError(f"the cluster's API does not answer to {verb} {resource}: {reason(error)}") from error

@@ -1,6 +1,7 @@
 """``python -m placement_relay --listen 127.0.0.1:50005 --placement dapr-placement-server.dapr-system.svc:50005``."""
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -14,6 +15,8 @@ from placement_relay.relay import Relay, say
 def main() -> int:
     """Relays until it is asked to go."""
     options = _options()
+    # Glibc's own five seconds for a name server that does not answer, twice, are a pause of their own.
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
     # As a container's first process it would get no signal that it does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)

@@ -1,7 +1,6 @@
 """Finds a placement service that answers."""
 
 import itertools
-import os
 import socket
 import sys
 import time
@@ -14,9 +13,6 @@ PAUSE_SECONDS: Final = 0.1
 
 SILENCE_MS: Final = 3000
 """A connection is given up when what was sent is not acknowledged for so long: the other node is gone or cut off."""
-
-# Glibc's own five seconds for a name server that does not answer, twice, are a pause of their own.
-os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
 
 
 class Dialer:

@@ -61,6 +61,8 @@ class Relay:
     def _relay(self, client: socket.socket, server: socket.socket, took: float) -> None:
         with suppress(OSError):  # it has gone again
             say("info", "connected", placement=str(Address(*server.getpeername()[:2])), seconds=round(took, 2))
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         back = threading.Thread(target=_copy, args=(server, client), daemon=True)
         back.start()
         _copy(client, server)
@@ -69,9 +71,6 @@ class Relay:
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
     """Copies until one of the two ends, and ends both: gRPC keeps no connection that is half open."""
-    for end in (source, target):
-        with suppress(OSError):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with suppress(OSError):
         while data := source.recv(CHUNK):
             target.sendall(data)
