@@ -5,35 +5,31 @@ Prints the rates, and what an active actor takes of memory in the service and in
 """
 
 import argparse
-import asyncio
 import json
 import sys
 import tempfile
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import psutil
 
 from bench import cpu, options, systems
+from bench.actor_calls import SLOWEST_RATE, Caller, Pass
 from bench.children import Child
+from bench.wrk import Wrk
 from cluster import screen
 from cluster.client import CHAT
 from cluster.errors import CommandError
 from cluster.steps import say
 
-ACTOR_TYPE: Final = "UserSessionActor"
-SLOWEST_RATE: Final = 200
-"""Activations a second that are counted on: no actor may fall idle before the last one is active."""
 LEAST_IDLE_SECONDS: Final = 5.0
 SCAN_SECONDS: Final = 5
 SETTLE_SECONDS: Final = 5
 """After the sidecar counts none: it has yet to tell the service of the last."""
-TIMEOUT_SECONDS: Final = 60
 KILOBYTE: Final = 1000
 
 VISIT: Final = {"turn_id": "bench", "claim": "bench"}
@@ -41,79 +37,6 @@ VISIT: Final = {"turn_id": "bench", "claim": "bench"}
 
 Memory = dict[str, int]
 """Bytes of resident memory by process."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Every actor was called once."""
-
-    what: str
-    calls: int
-    failed: dict[str, int]
-    """By what was answered in the place of what was wanted."""
-    seconds: float
-    p50_ms: float
-    p99_ms: float
-
-    @property
-    def rate(self) -> float:
-        """Calls a second."""
-        return self.calls / self.seconds
-
-
-class Caller:
-    """Calls actors through a sidecar, so many at once."""
-
-    def __init__(self, address: str, users: range, at_once: int) -> None:
-        self._address = address
-        self._users = users
-        self._at_once = at_once
-        self._prefix = f"a{int(time.time()):x}-"
-
-    async def all(self, what: str, method: str, body: object, turn_no: int) -> Pass:
-        """Calls ``method`` of every actor; an answer of another ``turn_no`` has failed."""
-        numbers = iter(self._users)
-        latencies: list[float] = []
-        failed: Counter[str] = Counter()
-
-        async def work(client: aiohttp.ClientSession) -> None:
-            for number in numbers:
-                path = f"{self._address}/v1.0/actors/{ACTOR_TYPE}/{self._prefix}{number}/method/{method}"
-                began = time.perf_counter()
-                told = await _turn_no(client, path, body)
-                if told != turn_no:
-                    failed[f"turn_no {told}" if isinstance(told, int) else told] += 1
-                latencies.append(1000 * (time.perf_counter() - began))
-
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._at_once), timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS)
-        ) as client:
-            began = time.monotonic()
-            await asyncio.gather(*(work(client) for _ in range(self._at_once)))
-            seconds = time.monotonic() - began
-        latencies.sort()
-        return Pass(what, len(self._users), dict(failed), seconds, _share(latencies, 0.5), _share(latencies, 0.99))
-
-    async def active(self) -> int:
-        """How many actors are active."""
-        async with aiohttp.ClientSession() as client, client.get(f"{self._address}/v1.0/metadata") as answer:
-            found = (await answer.json())["actorRuntime"].get("activeActors") or []
-        return sum(item.get("count", 0) for item in found if item["type"] == ACTOR_TYPE)
-
-
-async def _turn_no(client: aiohttp.ClientSession, url: str, body: object) -> int | str:
-    """What an actor answered, or why that is no number."""
-    try:
-        async with client.post(url, json=body) as answer:
-            told = await answer.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return type(error).__name__
-    if not isinstance(told, dict):
-        return f"status {answer.status}"
-    number = told.get("turn_no")
-    return (
-        number if isinstance(number, int) else f"status {answer.status} {told.get('errorCode') or told.get('status')}"
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -132,11 +55,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _bench(chosen: argparse.Namespace) -> int:
     began = datetime.now(UTC)
     folder = options.folder(chosen.to, began, "activations")
+    wrk = Wrk()
+    # No actor may fall idle before the last one is active.
     idle_seconds = max(LEAST_IDLE_SECONDS, chosen.users / SLOWEST_RATE)
     env = {"ACTOR_IDLE_TIMEOUT_SECONDS": f"{idle_seconds:g}", "ACTOR_SCAN_INTERVAL_SECONDS": str(SCAN_SECONDS)}
     with tempfile.TemporaryDirectory(prefix="daca-bench-") as scratch, systems.local(Path(scratch), env) as child:
-        caller = Caller(systems.local_sidecar(), range(chosen.users), chosen.at_once)
-        passes, memory, active = asyncio.run(_measure(caller, child, chosen.users, idle_seconds))
+        caller = Caller(wrk, systems.local_sidecar(), range(chosen.users), chosen.at_once)
+        passes, memory, active = _measure(caller, child, chosen.users, idle_seconds)
     per_actor = {name: (memory["active"][name] - memory["before"][name]) / active for name in memory["before"]}
     written = folder / "activations.json"
     about = {"began": began.isoformat(), "users": chosen.users, "at_once": chosen.at_once, "active_at_once": active}
@@ -147,29 +72,29 @@ def _bench(chosen: argparse.Namespace) -> int:
     return 1 if any(one.failed for one in passes) else 0
 
 
-async def _measure(
+def _measure(
     caller: Caller, child: Child, users: int, idle_seconds: float
 ) -> tuple[list[Pass], dict[str, Memory], int]:
     """The passes, memory by moment, and how many actors were active at once."""
     memory = {"before": _memory(child)}
-    passes = [await caller.all("activated, with a first write", "ClearHistory", {}, 1)]
-    active, memory["active"] = await caller.active(), _memory(child)
+    passes = [caller.all("activated, with a first write", "ClearHistory", {}, 1)]
+    active, memory["active"] = caller.active(), _memory(child)
     say(f"{active:,} of {users:,} are active; all fall idle after {idle_seconds:.0f} s")
-    await _until_none_is_active(caller, 2 * idle_seconds + 60 + users / SLOWEST_RATE)
-    await asyncio.sleep(SETTLE_SECONDS)
+    _until_none_is_active(caller, 2 * idle_seconds + 60 + users / SLOWEST_RATE)
+    time.sleep(SETTLE_SECONDS)
     memory["deactivated"] = _memory(child)
     say("none is active")
-    passes.append(await caller.all("activated again, and read", "BeginTurn", VISIT, 2))
+    passes.append(caller.all("activated again, and read", "BeginTurn", VISIT, 2))
     memory["active again"] = _memory(child)
     return passes, memory, active
 
 
-async def _until_none_is_active(caller: Caller, seconds: float) -> None:
+def _until_none_is_active(caller: Caller, seconds: float) -> None:
     last = time.monotonic() + seconds
-    while await caller.active():
+    while caller.active():
         if time.monotonic() > last:
             raise CommandError(f"actors are still active after {seconds:.0f} s")
-        await asyncio.sleep(1)
+        time.sleep(1)
 
 
 def _memory(child: Child) -> Memory:
@@ -195,7 +120,7 @@ def _show(passes: list[Pass], memory: dict[str, Memory], per_actor: dict[str, fl
     console.print(shown)
 
 
-def _told(failed: dict[str, int]) -> str:
+def _told(failed: Mapping[str, int]) -> str:
     return ", ".join(f"{count}: {what}" for what, count in failed.items()) or "0"
 
 

@@ -5,7 +5,6 @@ measured at some of them; then so many users are stored, by a write of each acto
 """
 
 import argparse
-import asyncio
 import http.client
 import json
 import os
@@ -26,9 +25,10 @@ import orjson
 import vl_convert
 
 from bench import cpu, options, systems
-from bench.activations import Caller
+from bench.actor_calls import Caller
 from bench.children import Child
 from bench.picture import FONT, SCALE
+from bench.wrk import Wrk
 from cluster import screen
 from cluster.errors import CommandError
 from cluster.steps import say
@@ -137,10 +137,10 @@ def _by_length(child: Child, messages: Sequence[int], turns: int) -> Iterator[Po
 
 
 def _by_users(child: Child, users: Sequence[int], turns: int) -> Iterator[Point]:
-    stored = 0
+    stored, wrk = 0, Wrk()
     for number in users:
-        caller = Caller(systems.local_sidecar(), range(stored, number), AT_ONCE)
-        failed = asyncio.run(caller.all("stored", "ClearHistory", {}, 1)).failed
+        caller = Caller(wrk, systems.local_sidecar(), range(stored, number), AT_ONCE)
+        failed = caller.all("stored", "ClearHistory", {}, 1).failed
         if failed:
             raise CommandError(f"of {number - stored} users {sum(failed.values())} could not be stored: {failed}")
         stored = number

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from bench import calls, cpu, first_token
@@ -11,6 +12,7 @@ from bench.systems import System
 from bench.wrk import Load, Wrk
 from cluster.errors import CommandError
 
+SCRIPT: Final = Path(__file__).with_name("post.lua")
 WARM_SECONDS: Final = 3
 WARM_CLIENTS: Final = 8
 RISE_SECONDS: Final = 1.0
@@ -117,9 +119,12 @@ class Run:
     def _load(
         self, system: System, clients: int, seconds: int, number: int, watch: Callable[[int], None] | None = None
     ) -> Load:
-        process = self._wrk.start(
-            system.url, clients, seconds, users=self._plan.users, prefix=self._plan.prefix, seed=1000 * number + clients
-        )
+        env = {
+            "BENCH_USERS": str(self._plan.users),
+            "BENCH_PREFIX": self._plan.prefix,
+            "BENCH_SEED": str(1000 * number + clients),
+        }
+        process = self._wrk.start(system.url, clients, seconds, SCRIPT, env)
         try:
             if watch:
                 watch(process.pid)

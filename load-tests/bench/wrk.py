@@ -18,7 +18,6 @@ from cluster.steps import step
 
 PACKAGES: Final = ("wrk",)
 MEND: Final = "install wrk (Debian: apt-get install wrk; macOS: brew install wrk)"
-SCRIPT: Final = Path(__file__).with_name("post.lua")
 TIMEOUT_SECONDS: Final = 30
 """After which wrk takes a request for lost."""
 ALLOWED: Final = (ip_network("127.0.0.0/8"), ip_network("198.18.0.0/15"))
@@ -97,11 +96,11 @@ class Wrk:
         self._env = {"LD_LIBRARY_PATH": os.pathsep.join(sorted(libraries))}
 
     def start(
-        self, url: str, clients: int, seconds: int, *, users: int, prefix: str, seed: int
+        self, url: str, clients: int, seconds: int, script: Path, env: Mapping[str, str]
     ) -> "subprocess.Popen[str]":
-        """Begins a step: so many clients, each with one turn after the other, for so long.
+        """Begins a load: so many clients, each with one request of ``script`` after the other, for so long.
 
-        Users are random ones out of ``users`` whose names start with ``prefix``; the same ``seed`` draws the same.
+        ``env`` is what the script reads from the environment.
 
         Raises:
             CommandError: the address is not one that load may go to.
@@ -115,10 +114,10 @@ class Wrk:
                 f"--duration={seconds}s",
                 f"--timeout={TIMEOUT_SECONDS}s",
                 "--latency",
-                f"--script={SCRIPT}",
+                f"--script={script}",
                 url,
             ],
-            env={**os.environ, **self._env, "BENCH_USERS": str(users), "BENCH_PREFIX": prefix, "BENCH_SEED": str(seed)},
+            env={**os.environ, **self._env, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

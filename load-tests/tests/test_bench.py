@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +16,8 @@ from typing import Any, ClassVar
 
 import psutil
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from bench import __main__ as command_line
-from bench import activations, calls, children, cpu, first_token, long, picture, report, run, systems
+from bench import activations, actor_calls, calls, children, cpu, first_token, long, picture, report, run, systems
 from bench.children import Child
 from bench.cpu import Process
 from bench.run import Plan, Run, Step
@@ -325,7 +323,7 @@ class FakeWrk(Wrk):
         self.asked: list[tuple[str, int, int]] = []
         self._printed = printed
 
-    def start(self, url: str, clients: int, seconds: int, **_: Any) -> "subprocess.Popen[str]":
+    def start(self, url: str, clients: int, seconds: int, *_: Any) -> "subprocess.Popen[str]":
         self.asked.append((url, clients, seconds))
         return subprocess.Popen(["printf", "%s", self._printed], stdout=subprocess.PIPE, text=True)
 
@@ -557,51 +555,27 @@ class TestFirstTokens:
         ]
 
 
-class FakeSidecar:
-    """Actors that count their writes; some of them have lost theirs."""
+class TestCallsOfActors:
+    CALLED = PRINTED.replace("Running", f"{actor_calls.ALL_ANSWERED}\nRunning")
 
-    def __init__(self, lost: int = 0) -> None:
-        self.written: dict[str, int] = {}
-        self.lost = lost
+    def every_one(self, printed: str) -> actor_calls.Pass:
+        caller = actor_calls.Caller(FakeWrk(printed), "http://127.0.0.1:1", range(50), at_once=8)
+        return caller.all("write", "ClearHistory", {}, 1)
 
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        app = web.Application()
-        app.router.add_post("/v1.0/actors/{type}/{id}/method/{method}", self._call)
-        app.router.add_get("/v1.0/metadata", self._metadata)
-        async with TestServer(app) as server:
-            yield str(server.make_url("")).rstrip("/")
+    def test_wrong_answers_are_failures_by_what_they_were(self) -> None:
+        found = self.every_one(f"{self.CALLED}Failed 3: status 500 ERR_ACTOR_INVOKE_METHOD\nFailed 2: turn_no 7\n")
 
-    async def _call(self, request: web.Request) -> web.Response:
-        actor = request.match_info["id"]
-        if request.match_info["method"] == "ClearHistory":
-            self.written[actor] = self.written.get(actor, 0) + 1
-            return web.json_response({"turn_no": self.written[actor]})
-        if self.lost:
-            self.lost -= 1
-            return web.json_response({"errorCode": "ERR_ACTOR_INVOKE_METHOD"}, status=500)
-        return web.json_response({"turn_no": self.written.get(actor, 0) + 1})
+        assert found.failed == {"status 500 ERR_ACTOR_INVOKE_METHOD": 3, "turn_no 7": 2}
+        assert (found.calls, found.p50_ms, found.p99_ms) == (50, 292.2, 1060.0)
 
-    async def _metadata(self, _: web.Request) -> web.Response:
-        active = [{"type": "UserSessionActor", "count": len(self.written)}, {"type": "Other", "count": 7}]
-        return web.json_response({"actorRuntime": {"activeActors": active}})
+    def test_calls_that_got_no_answer_are_failures(self) -> None:
+        assert self.every_one(self.CALLED).failed == {}
+        assert self.every_one(PRINTED).failed == {"no answer": 1}
+        lost = f"{PRINTED}  Socket errors: connect 1, read 2, write 0, timeout 4\n"
+        assert self.every_one(lost).failed == {"no answer": 7}
 
 
 class TestActivations:
-    async def test_every_actor_is_called_once_and_wrong_answers_are_failures(self) -> None:
-        sidecar = FakeSidecar(lost=3)
-        async with sidecar.served() as address:
-            caller = activations.Caller(address, range(50), at_once=8)
-            first = await caller.all("write", "ClearHistory", {}, 1)
-            again = await caller.all("read", "BeginTurn", activations.VISIT, 2)
-
-            assert await caller.active() == 50
-        assert set(sidecar.written.values()) == {1}
-        assert (first.calls, first.failed) == (50, {})
-        assert again.failed == {"status 500 ERR_ACTOR_INVOKE_METHOD": 3}
-        assert first.rate == pytest.approx(50 / first.seconds)
-        assert 0 < first.p50_ms <= first.p99_ms
-
     def test_what_cannot_be_is_refused_in_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert activations.main(["--users", "none"]) == 2
         assert "'none' is not a whole number from 1 to 1,000,000" in capsys.readouterr().err

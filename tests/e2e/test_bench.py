@@ -1,9 +1,16 @@
 """`make bench` on the cluster, and the benches that run ours without one. Nothing is timed here."""
 
+import asyncio
 import json
 import subprocess
+from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from bench.activations import VISIT
+from bench.actor_calls import Caller
+from bench.wrk import Wrk
 
 from cluster.client import CHAT
 from cluster.versions import ROOT
@@ -20,6 +27,54 @@ def run(target, options, folder):
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+class FakeSidecar:
+    """Actors that count their writes; some of them have lost theirs."""
+
+    def __init__(self, lost=0):
+        self.written = {}
+        self.lost = lost
+
+    @asynccontextmanager
+    async def served(self):
+        app = web.Application()
+        app.router.add_post("/v1.0/actors/{type}/{id}/method/{method}", self._call)
+        app.router.add_get("/v1.0/metadata", self._metadata)
+        app.router.add_get("/v1.0/healthz/outbound", self._health)
+        async with TestServer(app) as server:
+            yield str(server.make_url("")).rstrip("/")
+
+    async def _call(self, request):
+        actor = request.match_info["id"]
+        if request.match_info["method"] == "ClearHistory":
+            self.written[actor] = self.written.get(actor, 0) + 1
+            return web.json_response({"turn_no": self.written[actor]})
+        if self.lost:
+            self.lost -= 1
+            return web.json_response({"errorCode": "ERR_ACTOR_INVOKE_METHOD"}, status=500)
+        return web.json_response({"turn_no": self.written.get(actor, 0) + 1})
+
+    async def _metadata(self, _):
+        active = [{"type": "UserSessionActor", "count": len(self.written)}, {"type": "Other", "count": 7}]
+        return web.json_response({"actorRuntime": {"activeActors": active}})
+
+    async def _health(self, _):
+        return web.Response(status=204)
+
+
+async def test_every_actor_is_called_once_and_wrong_answers_are_failures():
+    sidecar = FakeSidecar(lost=3)
+    async with sidecar.served() as address:
+        caller = Caller(Wrk(), address, range(50), at_once=8)
+        first = await asyncio.to_thread(caller.all, "write", "ClearHistory", {}, 1)
+        again = await asyncio.to_thread(caller.all, "read", "BeginTurn", VISIT, 2)
+
+        assert await asyncio.to_thread(caller.active) == 50
+    assert set(sidecar.written.values()) == {1}
+    assert (first.calls, first.failed) == (50, {})
+    assert again.failed == {"status 500 ERR_ACTOR_INVOKE_METHOD": 3}
+    assert 0 < first.p50_ms <= first.p99_ms
 
 
 def test_ours_and_the_peers_take_turns_and_every_turn_is_answered(cluster, tmp_path):
