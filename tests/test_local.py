@@ -169,8 +169,16 @@ class TestPrograms:
             sidecar = services()[name].sidecar
             assert sidecar.env["DAPR_HOST_IP"] == "127.0.0.1"
             told = options(sidecar)
-            assert told["placement-host-address"] == f"127.0.0.1:{layout.PLACEMENT_PORT}"
             assert told["scheduler-host-address"] == f"127.0.0.1:{layout.SCHEDULER_PORT}"
+
+    def test_every_sidecar_comes_to_placement_by_the_relay(self):
+        (relay,) = [program for program in planned() if program.name == "placement-relay"]
+        (listens,) = relay.ports
+        assert relay.command[1:3] == ("-m", "placement_relay")
+        told = dict(word.removeprefix("--").split("=", 1) for word in relay.command[3:])
+        assert told == {"listen": f"127.0.0.1:{listens}", "placement": f"127.0.0.1:{layout.PLACEMENT_PORT}"}
+        sidecars = [service.sidecar for service in services().values() if service.sidecar is not None]
+        assert {options(sidecar)["placement-host-address"] for sidecar in sidecars} == {told["listen"]}
 
     def test_sidecars_find_each_other_without_asking_the_network(self):
         resolution = yaml.safe_load(programs.names(runfile.apps()))["spec"]["nameResolution"]
@@ -613,6 +621,37 @@ class TestRun:
 
         with pytest.raises(CommandError, match=r"redis has ended \(signal SIGKILL\)"):
             run.Run(all_of(), kill).go()
+
+    @pytest.fixture
+    def placement(self, folder):
+        """A program that can be killed once it is up; started again it says so, and asks the run to stop."""
+        log, been = folder / "log" / "placement.log", folder / "been"
+        script = f"""import os
+been = pathlib.Path({str(been)!r})
+if been.exists():
+    print("again", flush=True)
+    os.kill(os.getppid(), signal.SIGINT)
+been.touch()"""
+        return _program("placement", script, ready=lambda: "up" in log.read_text())
+
+    @staticmethod
+    def kill_placement():
+        (found,) = [item.process for item in processes.leftovers() if item.name == "placement"]
+        found.kill()
+
+    def test_one_of_daprs_control_plane_is_started_again_and_its_log_goes_on(
+        self, all_of, placement, ends, monkeypatch, capsys
+    ):
+        monkeypatch.setattr(run, "STEADY_SECONDS", 0.0)
+        run.Run(all_of(placement=placement), self.kill_placement).go()
+        assert "placement has ended (signal SIGKILL): it is started again" in capsys.readouterr().out
+        assert (layout.LOGS / "placement.log").read_text().splitlines()[:2] == ["up", "again"]
+        assert "placement" in ends, "it is stopped with the others"
+
+    def test_one_of_these_that_ends_as_soon_as_it_was_started_is_named(self, all_of, placement, ends, monkeypatch):
+        monkeypatch.setattr(run, "STEADY_SECONDS", 300.0)
+        with pytest.raises(CommandError, match=r"placement has ended \(signal SIGKILL\)"):
+            run.Run(all_of(placement=placement), self.kill_placement).go()
 
     def test_one_that_does_not_come_up_is_named(self, all_of, ends, monkeypatch, capfd):
         monkeypatch.setattr(run, "START_SECONDS", 0.3)

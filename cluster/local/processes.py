@@ -28,14 +28,16 @@ REDIS: Final = "redis"
 
 
 class Process:
-    """A program that was started; its output goes to a file of its own, which begins anew with each run."""
+    """A program that was started; its output goes to a file of its own."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, again: bool = False) -> None:
+        """``again``: its file goes on where it ended; otherwise it begins anew."""
         self.name = program.name
+        self.started = time.monotonic()
         self._asked = False
         self.log = LOGS / f"{program.name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
+        with self.log.open("ab" if again else "wb") as log:
             # A session of its own: Ctrl-C in the terminal is for the run, which ends its processes in order.
             self._process = subprocess.Popen(
                 [*_ends_with_us(), *program.command],

@@ -18,6 +18,7 @@ from cluster.local.layout import (
     PLACEMENT_METRICS_PORT,
     PLACEMENT_PORT,
     PLACEMENT_RAFT_PORT,
+    PLACEMENT_RELAY_PORT,
     REDIS_PORT,
     REMINDERS,
     SCHEDULER_ETCD_PORT,
@@ -91,6 +92,7 @@ class Programs:
     redis: Program
     trim: Program
     control_plane: tuple[Program, ...]
+    """Dapr's, with the relay. Its programs are started again when they end: they lose nothing by that."""
     services: tuple[Service, ...]
 
     def __iter__(self) -> Iterator[Program]:
@@ -116,7 +118,7 @@ def programs(apps: list[App], redis: tuple[str, ...], redis_env: Mapping[str, st
     return Programs(
         _redis(redis, redis_env),
         _trim(),
-        (_placement(), _scheduler()),
+        (_placement(), _placement_relay(), _scheduler()),
         tuple(_service(app, token) for app in apps),
     )
 
@@ -204,6 +206,22 @@ def _placement() -> Program:
     )
 
 
+def _placement_relay() -> Program:
+    # One for all sidecars. In a pod it is a container beside the sidecar: see docs/placement-relay.md.
+    return Program(
+        "placement-relay",
+        (
+            sys.executable,
+            "-m",
+            "placement_relay",
+            f"--listen={LOOPBACK}:{PLACEMENT_RELAY_PORT}",
+            f"--placement={LOOPBACK}:{PLACEMENT_PORT}",
+        ),
+        {PLACEMENT_RELAY_PORT: "the relay to placement"},
+        partial(_listens, PLACEMENT_RELAY_PORT),
+    )
+
+
 def _scheduler() -> Program:
     return Program(
         "scheduler",
@@ -256,7 +274,7 @@ def _sidecar(app: App, secret: Mapping[str, str]) -> Program:
         "dapr-listen-addresses": LOOPBACK,
         "dapr-internal-grpc-listen-address": LOOPBACK,
         "metrics-listen-address": LOOPBACK,
-        "placement-host-address": f"{LOOPBACK}:{PLACEMENT_PORT}",
+        "placement-host-address": f"{LOOPBACK}:{PLACEMENT_RELAY_PORT}",
         "scheduler-host-address": f"{LOOPBACK}:{SCHEDULER_PORT}",
     }
     return Program(
@@ -279,6 +297,14 @@ def _status(url: str) -> int | None:
         return rest.call("GET", url, timeout_seconds=ANSWER_SECONDS).status
     except rest.Unreachable:
         return None
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, port), ANSWER_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 def _redis_answers() -> bool:

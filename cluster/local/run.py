@@ -19,6 +19,8 @@ START_SECONDS: Final = 120.0
 """A laptop that is busy takes its time to read all the Python there is."""
 DRAIN_SECONDS: Final = float(GRACE_SECONDS) + 1
 GONE_SECONDS: Final = 10.0
+STEADY_SECONDS: Final = 3.0
+"""What ends sooner would end again."""
 POLL_SECONDS: Final = 0.1
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TWICE_SECONDS: Final = 1.0
@@ -39,7 +41,7 @@ class Run:
         """Starts all, waits until it is asked to stop, and stops all.
 
         Raises:
-            CommandError: a program has ended, or does not come up.
+            CommandError: a program has ended for good, or does not come up.
             KeyboardInterrupt: it was asked to stop before all had come up.
         """
         before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
@@ -82,8 +84,8 @@ class Run:
             else:
                 self._wait_for(f"{service.app.name} and its sidecar answer", [service.app, service.sidecar])
 
-    def _launch(self, program: Program) -> None:
-        self._running[program.name] = Process(program)
+    def _launch(self, program: Program, *, again: bool = False) -> None:
+        self._running[program.name] = Process(program, again=again)
 
     def _wait_for(self, state: str, wanted: Iterable[Program]) -> None:
         with step(state):
@@ -102,11 +104,21 @@ class Run:
                 time.sleep(POLL_SECONDS)
 
     def _check(self) -> None:
-        """Raises a CommandError when a program has ended."""
-        for process in self._running.values():
-            if end := process.end:
+        """Starts again what has ended of Dapr's control plane, as Kubernetes does.
+
+        Raises:
+            CommandError: another program has ended, or one of these when it had only just been started.
+        """
+        lasting = {program.name: program for program in self._planned.control_plane}
+        for name, process in list(self._running.items()):
+            end = process.end
+            if end is None:
+                continue
+            if name not in lasting or time.monotonic() - process.started < STEADY_SECONDS:
                 show_end(process.log)
-                raise CommandError(f"{process.name} has ended ({end}); all it said is in {process.log}")
+                raise CommandError(f"{name} has ended ({end}); all it said is in {process.log}")
+            say(f"{name} has ended ({end}): it is started again")
+            self._launch(lasting[name], again=True)
 
     def _stop(self) -> None:
         try:

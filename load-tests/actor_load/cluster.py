@@ -91,11 +91,11 @@ class PodGroup:
     def __init__(self, options: Options, namespace: str, selector: str) -> None:
         """``selector``: labels, as `kubectl -l` takes them."""
         self._core: Any = kubernetes.client.CoreV1Api(api_client(options.kube_context))
-        self._namespace, self._selector = namespace, selector
+        self.namespace, self.selector = namespace, selector
 
     def ready(self) -> dict[str, str]:
         """Uid -> name of the pods that are ready and not on their way out, by name."""
-        found = self._asked("list", self._core.list_namespaced_pod, label_selector=self._selector).items
+        found = self._asked("list", self._core.list_namespaced_pod, label_selector=self.selector).items
         pods = [pod for pod in found if not pod.metadata.deletion_timestamp and _is_ready(pod)]
         return {pod.metadata.uid: pod.metadata.name for pod in sorted(pods, key=lambda pod: pod.metadata.name)}
 
@@ -105,8 +105,8 @@ class PodGroup:
         self._asked("delete", self._core.delete_namespaced_pod, name, **how)
 
     def _asked(self, verb: str, call: Any, *arguments: Any, **options: Any) -> Any:
-        with _told(verb, "pods", self._namespace):
-            return call(*arguments, namespace=self._namespace, _request_timeout=10, **options)
+        with _told(verb, "pods", self.namespace):
+            return call(*arguments, namespace=self.namespace, _request_timeout=10, **options)
 
 
 def _is_ready(pod: Any) -> bool:

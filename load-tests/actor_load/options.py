@@ -10,23 +10,10 @@ from locust.env import Environment
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from actor_load.errors import LoadError
+from actor_load.faults import FAULTS
 
 SHAPES: Final = ("constant", "ramp", "spike", "soak", "steps")
 SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring", "faults")
-FAULTS: Final = (
-    "chat-deleted",
-    "chat-killed",
-    "chats-killed",
-    "memory-deleted",
-    "memory-killed",
-    "redis-killed",
-    "placement-deleted",
-    "placement-killed",
-    "scheduler-killed",
-    "sentry-killed",
-    "operator-killed",
-    "injector-killed",
-)
 DEFAULT_RUN_SECONDS: Final = 300
 DEFAULT_USERS: Final = 10
 STOP_SECONDS: Final = 40
@@ -134,7 +121,9 @@ class Options(BaseModel):
         description="Replicas that --scenario scale and ring go through, as 1,3,6,2; empty: 1,3,6,2 and 1,2,3,4,5,6.",
     )
     faults: Annotated[str, AfterValidator(_faults)] = Field(
-        "", description=f"What --scenario faults lets fail, as chat-killed,redis-killed; empty: {', '.join(FAULTS)}."
+        "",
+        description="What --scenario faults lets fail, as chat-killed,redis-killed; empty: all of "
+        f"{', '.join(FAULTS)}, of which those of a follower take several placements.",
     )
     storm_actors: Count = Field(100_000, description="Actors that --scenario storm and idle activate.")
     idle_seconds: Seconds = Field(

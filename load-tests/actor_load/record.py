@@ -117,6 +117,8 @@ class PlacementSample(Part):
     at: float
     version: int | None = None
     """Of placement's table; it grows with every change."""
+    leader: str = ""
+    """The pod of placement that has the table; empty where none says that it leads."""
     hosts: list[Host] = Field(default_factory=list)
     pods: list[PodSample] = Field(default_factory=list)
     problems: list[str] = Field(default_factory=list)

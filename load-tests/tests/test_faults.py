@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 from actor_load.errors import LoadError
-from actor_load.options import FAULTS, Options
+from actor_load.faults import FAULTS
+from actor_load.options import Options
+from actor_load.record import PlacementSample
 
 faults = import_module("actor_load.scenarios.faults")  # its package has a function of that name
 
@@ -16,12 +18,11 @@ class Pods:
     def __init__(self, names=("a", "b", "c"), looks=2):
         self.pods = {f"old-{name}": name for name in names}
         self.deleted = []
-        self.asked = []
         self._looks = looks
         self._coming = []
 
     def __call__(self, options, namespace, selector):
-        self.asked.append((namespace, selector))
+        self.namespace, self.selector = namespace, selector
         return self
 
     def ready(self):
@@ -37,9 +38,12 @@ class Pods:
 
 @pytest.fixture
 def happens(monkeypatch):
-    """Lets a fault happen to pods, on a stage that waits in no time; what it says of the change."""
+    """Lets a fault happen to pods, on a stage that waits in no time; what it says of the change.
 
-    def run(name, pods):
+    ``leaders`` are what the looks at placement find, one after the other.
+    """
+
+    def run(name, pods, leaders=("b",)):
         monkeypatch.setattr(faults, "PodGroup", pods)
         options = Options(namespace="mine", dapr_namespace="dapr")
         looks = []
@@ -52,14 +56,11 @@ def happens(monkeypatch):
             action()
             return SimpleNamespace(text=text, count=count, gone=gone, looks=looks)
 
-        stage = SimpleNamespace(options=options, wait=wait, change=change)
-        return faults._happens(stage, faults.known(options)[name], 2)
+        samples = (PlacementSample(at=1, leader=leader) for leader in leaders)
+        stage = SimpleNamespace(options=options, wait=wait, change=change, sample=lambda: next(samples))
+        return faults._happens(stage, FAULTS[name], 2)
 
     return run
-
-
-def test_every_name_that_the_option_takes_is_a_fault():
-    assert tuple(faults.known(Options())) == FAULTS
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,10 @@ def test_every_name_that_the_option_takes_is_a_fault():
         ("chat-killed", [("a", 0)], "mine"),
         ("chats-killed", [("a", 0), ("b", 0), ("c", 0)], "mine"),
         ("redis-killed", [("a", 0)], "mine"),
-        ("placement-deleted", [("a", None)], "dapr"),
+        ("placement-deleted", [("b", None)], "dapr"),
+        ("placement-killed", [("b", 0)], "dapr"),
+        ("placement-follower-deleted", [("a", None)], "dapr"),
+        ("placement-follower-killed", [("a", 0)], "dapr"),
         ("sentry-killed", [("a", 0)], "dapr"),
     ],
 )
@@ -77,7 +81,7 @@ def test_it_takes_away_the_pods_it_names_and_waits_for_new_ones(happens, name, d
     pods = Pods()
     change = happens(name, pods)
     assert pods.deleted == deleted
-    assert pods.asked[0][0] == namespace
+    assert pods.namespace == namespace
     assert change.gone == {pod for pod, _ in deleted}
     assert len(change.looks) == 1, "it looks until they are there"
     assert len(pods.pods) == 3
@@ -89,3 +93,25 @@ def test_a_part_that_is_not_there_ends_the_run_by_its_name(happens):
         LoadError, match="a sentry pod is killed: no pod with app=dapr-sentry is ready in namespace dapr"
     ):
         happens("sentry-killed", Pods(names=()))
+
+
+def test_what_is_under_load_is_known_by_the_name_of_its_deployment(happens):
+    pods = Pods()
+    happens("chat-killed", pods)
+    assert (pods.namespace, pods.selector) == ("mine", "app.kubernetes.io/name=chat-service")
+
+
+def test_the_leader_of_placement_is_waited_for(happens):
+    pods = Pods()
+    happens("placement-killed", pods, leaders=("", "", "c"))
+    assert pods.deleted == [("c", 0)]
+
+
+def test_a_follower_is_taken_only_where_there_is_one(happens, monkeypatch):
+    followers = {"placement-follower-deleted", "placement-follower-killed"}
+    monkeypatch.setattr(faults, "PodGroup", Pods(names=("a", "b", "c")))
+    assert faults._possible(Options()) == list(FAULTS)
+    monkeypatch.setattr(faults, "PodGroup", Pods(names=("a",)))
+    assert set(FAULTS) - set(faults._possible(Options())) == followers
+    with pytest.raises(LoadError, match=r"a placement pod that follows is killed: there is none among a; .*values-ha"):
+        happens("placement-follower-killed", Pods(names=("a",)), leaders=("a",))

@@ -121,13 +121,14 @@ def test_the_replica_of_placement_that_leads_is_found(cluster, watch):
     cluster.answers[api.state("dapr-placement-server-1")] = unreachable()
     cluster.answers[api.state("dapr-placement-server-2")] = table("10.0.0.1:50002", version=9)
     sample = watch().observe()
-    assert (sample.version, len(sample.hosts), sample.problems) == (9, 1, [])
+    assert (sample.leader, sample.version, len(sample.hosts)) == ("dapr-placement-server-2", 9, 1)
+    assert sample.problems == []
 
 
 def test_placement_without_a_leader_is_a_problem_of_the_sample(cluster, watch):
     cluster.answers[api.state()] = (200, None)
     sample = watch().observe()
-    assert (sample.version, sample.hosts) == (None, [])
+    assert (sample.leader, sample.version, sample.hosts) == ("", None, [])
     assert sample.problems == ["placement has no leader: none of its pods says that it is one"]
 
 

@@ -8,6 +8,7 @@ import subprocess
 from itertools import pairwise
 
 import pytest
+from actor_load.faults import FAULTS
 from actor_load.record import Record
 
 from cluster.client import CHAT, MEMORY
@@ -98,10 +99,11 @@ def test_a_rolling_update_replaces_every_pod_and_fails_no_turn(cluster, play):
 
 
 def test_faults_cost_those_who_chat_some_seconds_and_no_turn(play):
-    (section,) = play("faults", "--faults", "chat-killed,placement-killed,redis-killed", "--retries", "10").sections
+    names = ["chat-killed", "placement-killed", "redis-killed"]
+    (section,) = play("faults", "--faults", ",".join(names), "--retries", "10").sections
 
     costs = table(section, "What each change cost")
-    assert [row["change"] for row in costs] == ["a chat pod is killed", "a placement pod is killed", "Redis is killed"]
+    assert [row["change"] for row in costs] == [FAULTS[name].text for name in names]
     assert all(int(row["turns"]) > 0 == int(row["failed"]) for row in costs)
 
 

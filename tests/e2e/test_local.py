@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from support.people import conversations, slowest
 
 from cluster import binaries, rest
 from cluster.local import ports, processes, programs, runfile
@@ -52,6 +53,14 @@ class Local:
     def runner(self):
         """The process that has the others for children."""
         return int((self.state / "lock").read_text())
+
+    def chat(self, body, *, key):
+        """POST /chat/ as it is, whatever the answer."""
+        return rest.call("POST", f"{CHAT}/chat/", body, headers={"Idempotency-Key": key})
+
+    def memory(self, method, path):
+        """A request to agent-memory-service as it is, whatever the answer."""
+        return rest.call(method, f"{MEMORY}/{path}")
 
     def up(self):
         end = time.monotonic() + UP_SECONDS
@@ -237,6 +246,30 @@ class TestUp:
         assert re.search(r"port 8010 \(chat-service\): taken by python\S* \(process \d+\)", line)
         assert re.search(r"port 6379 \(Redis\): taken by redis-server \(process \d+\)", line)
         assert chat("somebody", "Hi there")["reply"]
+
+
+@pytest.mark.parametrize("name", [program.name for program in planned().control_plane])
+def test_a_part_of_daprs_control_plane_that_is_killed_is_started_again_and_nobody_waits_for_long(state, user_id, name):
+    def processes_of_it():
+        return [process for process in children(state) if process.environ()[processes.MARK] == f"{name} {state}"]
+
+    def is_back():
+        found = processes_of_it()
+        return bool(found) and found != [killed] and program.ready()
+
+    (program,) = [program for program in planned().control_plane if program.name == name]
+    with running(state) as local:
+        local.up()
+        with conversations(local, user_id) as people:
+            (killed,) = processes_of_it()
+            killed.kill()
+            assert eventually(is_back)
+        for person in people:
+            assert person.was_heard(), person.said()
+        assert f"{name} has ended (signal SIGKILL): it is started again" in local.said
+        assert slowest(people) < 10
+        local.ctrl_c()
+        assert nothing_is_left(state)
 
 
 def test_a_key_of_the_environment_is_in_the_secret_store_and_nowhere_else(state):

@@ -75,7 +75,7 @@ class Observer:
         and memory are named once only: placement can be judged without them.
         """
         sample = PlacementSample(at=time.time())
-        table = self._pool.submit(_outcome, self._table)
+        leading = self._pool.submit(_outcome, self._leading)
         pods = _outcome(self._pods)
         if isinstance(pods, LoadError):
             sample.problems.append(str(pods))
@@ -90,11 +90,12 @@ class Observer:
             self._add_pod(sample, pod, runtime.result(), metrics.result())
         for node, usage in usages:
             self._add_usage(sample, node, usage.result())
-        found = table.result()
+        found = leading.result()
         if isinstance(found, LoadError):
             sample.problems.append(str(found))
         else:
-            sample.version, sample.hosts = found.version, found.hosts
+            sample.leader, table = found
+            sample.version, sample.hosts = table.version, table.hosts
         sample.problems = list(dict.fromkeys(sample.problems))
         return sample
 
@@ -120,7 +121,7 @@ class Observer:
         end = time.monotonic() + ELECTION_SECONDS
         while True:
             try:
-                self._table()
+                self._leading()
             except _NoLeader:
                 if time.monotonic() > end:
                     raise
@@ -178,13 +179,13 @@ class Observer:
             )
         return pods
 
-    def _table(self) -> told.Table:
-        """Of the replica that leads; the others have none."""
+    def _leading(self) -> tuple[str, told.Table]:
+        """The pod of placement that leads, and its table; the others have none."""
         said = []
-        for future in [self._pool.submit(_outcome, self._replica, pod) for pod in self._placement_pods()]:
+        for pod, future in [(pod, self._pool.submit(_outcome, self._replica, pod)) for pod in self._placement_pods()]:
             found = future.result()
             if isinstance(found, told.Table):
-                return found
+                return pod.name, found
             if isinstance(found, KubeError) and found.status in {403, 404}:
                 raise found
             said += [str(found)] if found else []

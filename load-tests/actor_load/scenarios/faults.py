@@ -1,60 +1,20 @@
 """One part after the other fails while people chat: what that costs them."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from actor_load.cluster import PodGroup
 from actor_load.errors import LoadError
+from actor_load.faults import FAULTS, Fault, Which
 from actor_load.options import Options
 from actor_load.scenarios.stage import SETTLE_SECONDS, Change, Stage
 from actor_load.words import counted
 
 REST_SECONDS: Final = 8.0
-KILLED: Final = 0
-"""Seconds of grace: what `kubectl delete --force --grace-period=0` asks for."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Pods that are taken away; Kubernetes makes new ones."""
-
-    text: str
-    """What happens, in the report."""
-    selector: str
-    """Labels of the part's pods."""
-    of_dapr: bool = False
-    """The part belongs to Dapr's control plane."""
-    every: bool = False
-    """All its pods at once, not only the first by name."""
-    grace_seconds: int | None = KILLED
-    """``None``: the pod's own."""
-
-
-def known(options: Options) -> dict[str, Fault]:
-    """``--faults`` takes these names."""
-    chat = f"app.kubernetes.io/name={options.deployment}"
-    memory = "app.kubernetes.io/name=agent-memory-service"
-    placement = "app=dapr-placement-server"
-    return {
-        "chat-deleted": Fault("a chat pod is deleted", chat, grace_seconds=None),
-        "chat-killed": Fault("a chat pod is killed", chat),
-        "chats-killed": Fault("all chat pods are killed at once", chat, every=True),
-        "memory-deleted": Fault("a pod of the memory service is deleted", memory, grace_seconds=None),
-        "memory-killed": Fault("a pod of the memory service is killed", memory),
-        "redis-killed": Fault("Redis is killed", "app.kubernetes.io/name=redis"),
-        "placement-deleted": Fault("a placement pod is deleted", placement, of_dapr=True, grace_seconds=None),
-        "placement-killed": Fault("a placement pod is killed", placement, of_dapr=True),
-        "scheduler-killed": Fault("a scheduler pod is killed", "app=dapr-scheduler-server", of_dapr=True),
-        "sentry-killed": Fault("a sentry pod is killed", "app=dapr-sentry", of_dapr=True),
-        "operator-killed": Fault("an operator pod is killed", "app=dapr-operator", of_dapr=True),
-        "injector-killed": Fault("an injector pod is killed", "app=dapr-sidecar-injector", of_dapr=True),
-    }
 
 
 def faults(stage: Stage) -> None:
     """The scenario: those of ``--faults``, or all, one after the other."""
-    faults = known(stage.options)
-    names = stage.options.fault_names or list(faults)
+    names = stage.options.fault_names or _possible(stage.options)
     pods = len(stage.sample().pods)
     stage.load(stage.users)
     with stage.section(
@@ -66,20 +26,32 @@ def faults(stage: Stage) -> None:
         try:
             for name in names:
                 stage.sleep(REST_SECONDS)
-                changes.append(_happens(stage, faults[name], pods))
+                changes.append(_happens(stage, FAULTS[name], pods))
             stage.finish_turns()
         finally:
             findings.costs(stage.costs(changes))
 
 
-def _happens(stage: Stage, fault: Fault, pods: int) -> Change:
-    options = stage.options
+def _possible(options: Options) -> list[str]:
+    """Names of the faults that this cluster has pods for: where placement has one pod, there is no follower."""
+    return [
+        name
+        for name, fault in FAULTS.items()
+        if fault.which is not Which.FOLLOWER or len(_pods(options, fault).ready()) > 1
+    ]
+
+
+def _pods(options: Options, fault: Fault) -> PodGroup:
     namespace = options.dapr_namespace if fault.of_dapr else options.namespace
-    group = PodGroup(options, namespace, fault.selector)
+    return PodGroup(options, namespace, fault.labels.format(deployment=options.deployment))
+
+
+def _happens(stage: Stage, fault: Fault, pods: int) -> Change:
+    group = _pods(stage.options, fault)
     before = group.ready()
     if not before:
-        raise LoadError(f"{fault.text}: no pod with {fault.selector} is ready in namespace {namespace}")
-    victims = before if fault.every else dict([next(iter(before.items()))])
+        raise LoadError(f"{fault.text}: no pod with {group.selector} is ready in namespace {group.namespace}")
+    victims = _victims(stage, fault, before)
 
     def is_back() -> bool:
         ready = group.ready()
@@ -88,6 +60,34 @@ def _happens(stage: Stage, fault: Fault, pods: int) -> Change:
     def take_away() -> None:
         for name in victims.values():
             group.delete(name, fault.grace_seconds)
-        stage.wait(is_back, SETTLE_SECONDS, f"new pods with {fault.selector}")
+        stage.wait(is_back, SETTLE_SECONDS, f"new pods with {group.selector}")
 
     return stage.change(fault.text, take_away, pods, gone=frozenset(victims.values()))
+
+
+def _victims(stage: Stage, fault: Fault, ready: dict[str, str]) -> dict[str, str]:
+    """Those that the fault takes away; uid -> name, as ``ready``."""
+    if fault.which is Which.ALL:
+        return ready
+    found = ready
+    if fault.which is not Which.FIRST:
+        leader, leads = _leader(stage), fault.which is Which.LEADER
+        found = {uid: name for uid, name in ready.items() if (name == leader) is leads}
+    if not found:
+        raise LoadError(
+            f"{fault.text}: there is none among {', '.join(ready.values())}; leave the fault out, or install Dapr with "
+            "three placements, as charts/dapr/values-ha.yaml does"
+        )
+    return dict([next(iter(found.items()))])
+
+
+def _leader(stage: Stage) -> str:
+    """Name of the placement pod that leads, as soon as one does."""
+    seen = [""]
+
+    def one_leads() -> bool:
+        seen.append(stage.sample().leader)
+        return bool(seen[-1])
+
+    stage.wait(one_leads, SETTLE_SECONDS, "a leader of placement")
+    return seen[-1]
