@@ -38,7 +38,7 @@ def hosts(kube: Kube) -> list[dict[str, Any]]:
     plane = control_plane(kube)
     if plane is None:
         raise CommandError("there is no Dapr in this cluster: `make up` installs it")
-    said = "it has no pod"
+    said = "it has no pod; where Dapr's scheduler places (1.19), `python -m actor_load.placement` tells the hosts"
     for pod in kube.pods(plane.namespace, "app=dapr-placement-server"):
         try:
             state = kube.proxied(plane.namespace, pod.metadata.name, PLACEMENT_PORT, "placement/state")

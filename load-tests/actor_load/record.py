@@ -111,12 +111,17 @@ class PodSample(Part):
     containers: dict[str, Container] = Field(default_factory=dict)
 
 
+Placer = Literal["placement", "scheduler"]
+"""The part of Dapr that places actors: its Placement service, by a ring, or its scheduler (1.19), by rendezvous."""
+
+
 class PlacementSample(Part):
     """The placement view at one moment."""
 
     at: float
+    placer: Placer = "placement"
     version: int | None = None
-    """Of placement's table; it grows with every change."""
+    """Of placement's table; it grows with every change. The scheduler tells none."""
     leader: str = ""
     """The pod of placement that has the table; empty where none says that it leads."""
     hosts: list[Host] = Field(default_factory=list)

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import yaml
 
 PLACEMENT = "/api/v1/namespaces/dapr-system/pods?labelSelector=app%3Ddapr-placement-server"
+SCHEDULERS = "/api/v1/namespaces/dapr-system/pods?labelSelector=app%3Ddapr-scheduler-server"
 PODS = "/api/v1/namespaces/daca/pods?labelSelector=app%3Dchat"
 DEPLOYMENT = "/apis/apps/v1/namespaces/daca/deployments/chat-service"
 NODE = "/api/v1/nodes/node-1/proxy/metrics/resource"
@@ -30,6 +31,13 @@ def metadata(name, port=3501):
 def metrics(name, port=9090):
     """Path of a sidecar's metrics."""
     return f"/api/v1/namespaces/daca/pods/{name}:{port}/proxy/metrics"
+
+
+def scheduler(*arguments, version="1.19.0"):
+    """A pod of Dapr's scheduler: a container of the name that the chart gives it."""
+    found = pod("dapr-scheduler-server-0", "10.0.9.2", arguments=arguments, containers=("dapr-scheduler-server",))
+    found["spec"]["containers"][0]["image"] = f"registry/scheduler:{version}"
+    return found
 
 
 def pod(name, ip="", *, ready=True, leaving=False, arguments=(), containers=("chat-service", "daprd"), phase="Running"):
@@ -128,6 +136,7 @@ class KubernetesApi:
             DEPLOYMENT: (200, {"spec": {"selector": {"matchLabels": {"app": "chat"}}}}),
             "/api/v1/namespaces/daca": (200, {}),
             PLACEMENT: items(pod("dapr-placement-server-0", "10.0.9.1", containers=("placement",))),
+            SCHEDULERS: items(scheduler()),
             PODS: items(pod("chat-a", "10.0.0.1"), pod("chat-b", "10.0.0.2")),
             state(): table("10.0.0.1:50002", "10.0.0.2:50002"),
             metadata("chat-a"): runtime(30),

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 
 import pytest
+from actor_load.placement.rendezvous import Rendezvous
 from actor_load.placement.ring import Ring
 
 from .locust_runs import Reply, command, distributed, load, serving
@@ -145,6 +146,18 @@ def on_init_of_rounds(environment, **_):
     if not isinstance(environment.runner, WorkerRunner):
         gevent.spawn(play, environment, Rounds(environment), PLAN)
 """
+
+
+def test_where_the_scheduler_places_a_round_is_held_against_rendezvous(sidecar, tmp_path):
+    count, found = 60, Rendezvous(TABLE)
+    sidecar.host_of = lambda actor_id: TABLE[found.host_of(actor_id)]
+    code = ROUNDS.replace("rounds.begin(count, table)", 'rounds.begin(count, table, placer="scheduler")')
+    code = code.replace("PLAN", repr([(count, TABLE)]))
+    run = load(tmp_path, sidecar.url, ["Visits"], *at(sidecar), users=8, seconds=20, code=code)
+    (only,) = run.found["rounds"]
+    assert (only["count"], only["failed"], only["mismatched"]) == (count, 0, 0)
+    assert only["hosts"] == Counter(TABLE[found.host_of(actor_id)] for actor_id in set(sidecar.ids()))
+    assert any(found.host_of(actor_id) != Ring(TABLE).host_of(actor_id) for actor_id in sidecar.ids())
 
 
 @pytest.mark.parametrize("processes", [None, 2])

@@ -132,6 +132,53 @@ def test_placement_without_a_leader_is_a_problem_of_the_sample(cluster, watch):
     assert sample.problems == ["placement has no leader: none of its pods says that it is one"]
 
 
+@pytest.fixture
+def scheduled(cluster):
+    """The cluster, where Dapr's scheduler places: there is no placement pod, and nobody tells a table."""
+    cluster.answers[api.PLACEMENT] = items()
+    cluster.answers[api.SCHEDULERS] = items(api.scheduler("--placement-enabled=true"))
+    return cluster
+
+
+def test_where_the_scheduler_places_the_table_is_what_the_sidecars_say(scheduled, watch):
+    given = ("--app-id", "chat-service", "--dapr-internal-grpc-port", "50007")
+    scheduled.answers[api.PODS] = items(
+        pod("chat-a", "10.0.0.1", arguments=given), pod("chat-b", "10.0.0.2"), pod("chat-c", "10.0.0.3", ready=False)
+    )
+    scheduled.answers[api.metadata("chat-c")] = runtime(0, placed=False)
+    scheduled.answers[api.metrics("chat-c")] = counters()
+    sample = watch().observe()
+    assert (sample.placer, sample.version, sample.problems) == ("scheduler", None, [])
+    assert sample.hosts == [
+        Host(address="10.0.0.1:50007", app_id="chat-service", actor_types=["UserSessionActor"]),
+        Host(address="10.0.0.2:50002", app_id="", actor_types=["UserSessionActor"]),
+    ]
+    watch().check()
+    assert watch().versions()["Dapr control plane"] == "1.19.0"
+
+
+def test_a_pod_whose_app_offers_no_actors_any_more_is_no_host(scheduled, watch):
+    gone = runtime(0)[1]
+    gone["actorRuntime"]["activeActors"] = []
+    scheduled.answers[api.metadata("chat-b")] = (200, gone)
+    assert [host.address for host in watch().observe().hosts] == ["10.0.0.1:50002"]
+
+
+@pytest.mark.parametrize(("version", "known"), [("1.19.7", True), ("1.190.0", False), ("1.21.0", False)])
+def test_a_scheduler_of_another_release_places_by_a_rule_that_is_not_known(scheduled, watch, refusal, version, known):
+    scheduled.answers[api.SCHEDULERS] = items(api.scheduler("--placement-enabled=true", version=version))
+    if known:
+        watch().check()
+        return
+    said = (
+        f"Dapr {version} places actors by its scheduler, in a way that is known of 1.19 only: "
+        "install Dapr with global.scheduler.placement.enabled=false"
+    )
+    assert refusal() == said
+    sample = watch().observe()
+    assert (sample.hosts, sample.problems) == ([], [said])
+
+
 def test_a_pod_that_is_silent_delays_and_hides_no_other(cluster, watch, monkeypatch):
     monkeypatch.setattr(kube, "READ_SECONDS", 0.3)
     names = [f"chat-{number:02}" for number in range(40)]
@@ -220,8 +267,10 @@ def test_pods_without_a_sidecar_are_named(cluster, refusal):
     assert refusal().startswith("pod chat-a of Deployment chat-service has no Dapr sidecar, so it hosts no actors")
 
 
-def test_a_namespace_without_placement_names_the_option(cluster, refusal):
+@pytest.mark.parametrize("schedulers", [items(), items(api.scheduler("--placement-enabled=false"))])
+def test_a_namespace_where_nothing_places_names_the_option(cluster, refusal, schedulers):
     cluster.answers[api.PLACEMENT] = items()
+    cluster.answers[api.SCHEDULERS] = schedulers
     assert refusal() == (
         "namespace dapr-system has no pod of Dapr's placement (app=dapr-placement-server): "
         "--dapr-namespace names another"
@@ -362,6 +411,19 @@ def test_containers_beside_the_sidecar_are_the_app():
     row = view.rows(sampled(one_pod("chat-a", "10.0.0.1", {}, containers=containers)))[0]
     assert (row.app, row.sidecar) == (Container(cpu_cores=0.75, memory_bytes=2**21), Container(memory_bytes=2**21))
     assert view.cells(row)[-2:] == ["0.75, 2", "-, 2"]
+
+
+def test_where_the_scheduler_places_every_host_has_the_same_part():
+    sample = sampled(
+        one_pod("chat-a", "10.0.0.1", {"UserSessionActor": 30}), one_pod("chat-b", "10.0.0.2", {"UserSessionActor": 10})
+    )
+    sample.hosts = [
+        Host(address=f"10.0.0.{number}:50002", app_id="", actor_types=["UserSessionActor"]) for number in (1, 2)
+    ]
+    assert all(row.ring != 0.5 for row in view.rows(sample))
+    sample.placer = "scheduler"
+    assert [row.ring for row in view.rows(sample)] == [0.5, 0.5]
+    assert view.title(sample) == "2 hosts, 40 active actors, placed by the scheduler"
 
 
 def test_a_sample_without_anything_has_no_rows():

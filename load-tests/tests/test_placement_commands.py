@@ -13,6 +13,7 @@ import pytest
 from actor_load.placement import stream
 from actor_load.placement.__main__ import main
 from actor_load.placement.observer import Watched
+from actor_load.placement.rendezvous import Rendezvous
 from actor_load.placement.ring import Ring
 from actor_load.placement.stream import PlacementStream
 from actor_load.record import PlacementSample
@@ -101,6 +102,16 @@ def test_host_names_the_pods_of_ids_by_the_ring(cluster, capsys):
         row = next(line for line in said.splitlines() if actor_id in line)
         address = ring.host_of(actor_id)
         assert [cell.strip() for cell in row.split("│")[1:4]] == [actor_id, pods[address], address]
+
+
+def test_host_names_the_pods_of_ids_by_rendezvous_where_the_scheduler_places(cluster, capsys):
+    cluster.answers[api.PLACEMENT] = api.items()
+    cluster.answers[api.SCHEDULERS] = api.items(api.scheduler("--placement-enabled=true"))
+    ids = [f"user-{number}" for number in range(20)]
+    assert main(["host", *ids]) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    found = Rendezvous(["10.0.0.1:50002", "10.0.0.2:50002"])
+    assert {row[0]: row[2] for row in rows if row and row[0] in ids} == {each: found.host_of(each) for each in ids}
 
 
 def test_ring_predicts_skew_and_moves_without_a_cluster(capsys, monkeypatch):

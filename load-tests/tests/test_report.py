@@ -186,6 +186,18 @@ class TestSpread:
             # What was counted comes from that ring, so it is off by no more than chance has it (here three deviations).
             assert all(abs(pod.share - pod.predicted) < 1.5 * pod.scatter for pod in one.pods)
 
+    def test_a_table_of_the_scheduler_is_compared_with_even_shares(self, record):
+        found = record.model_copy(deep=True)
+        for sample in found.placement:
+            sample.placer = "scheduler"
+        assert [{pod.predicted for pod in one.pods} for one in spread.spreads(found)] == [{1 / 3}, {1 / 6}, {1 / 2}]
+
+    def test_a_table_that_another_part_of_dapr_makes_is_another_table(self):
+        found = looks(*[[pod("a", active_actors={"A": 90}), pod("b", "10.0.0.2", active_actors={"A": 90})]] * 18)
+        for sample in found[9:]:
+            sample.placer = "scheduler"
+        assert [one.at for one in spread.spreads(run(40, placement=found))] == [found[8].at, found[17].at]
+
     @pytest.mark.parametrize(
         "found",
         [

@@ -319,14 +319,17 @@ async def test_with_an_app_token_only_the_sidecar_may_call_actors(make):
 
 
 async def test_the_sidecar_is_told_of_the_actor_type_and_its_settings(make):
-    world = await make(actor_idle_timeout_seconds=90, actor_drain_timeout_ms=200, actor_reentrancy=True)
+    world = await make(
+        actor_idle_timeout_seconds=90, actor_drain_timeout_ms=200, actor_drain_rebalanced=False, actor_reentrancy=True
+    )
     told = (await world.client.get("/dapr/config")).json()
+    assert (told["drainOngoingCallTimeout"], told["drainRebalancedActors"]) == ("0h0m0s200ms0μs", False)
     (actor_type,) = told["entitiesConfig"]
     assert actor_type == actor_type | {
         "entities": ["UserSessionActor"],
         "actorIdleTimeout": "0h1m30s0ms0μs",
         "drainOngoingCallTimeout": "0h0m0s200ms0μs",
-        "drainRebalancedActors": True,
+        "drainRebalancedActors": False,
     }
     assert actor_type["reentrancy"]["enabled"] is True
 

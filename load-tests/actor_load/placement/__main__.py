@@ -3,7 +3,7 @@
 python -m actor_load.placement                  a live table, until Ctrl-C
 python -m actor_load.placement --once           one look
 python -m actor_load.placement --json           one look a line, for ever
-python -m actor_load.placement host alice bob   the pods where these ids live, by the ring of the hosts of now
+python -m actor_load.placement host alice bob   the pods where these ids live, by the ring (or the rendezvous) of now
 python -m actor_load.placement ring --hosts 1,3,6,2    skew and moves to expect, without a cluster
 """
 
@@ -23,6 +23,7 @@ from rich.table import Table as RichTable
 from actor_load.errors import LoadError
 from actor_load.placement import ring, view
 from actor_load.placement.observer import Observer, Watched
+from actor_load.placement.rule import rule
 from actor_load.record import PlacementSample
 
 FAILED: Final = 2
@@ -114,7 +115,7 @@ def _hosts(sample: PlacementSample, actor_type: str, ids: Sequence[str]) -> Rich
     if not addresses:
         raise LoadError("; ".join(sample.problems) or f"no host offers {actor_type}: --actor-type names another")
     pods = {pod.ip: pod.name for pod in sample.pods}
-    found = ring.Ring(addresses)
+    found = rule(sample.placer, addresses)
     shown = RichTable("id", "pod", "address")
     for actor_id in ids:
         address = found.host_of(actor_id)

@@ -3,6 +3,9 @@
 All of it goes through Kubernetes' API server, so that it works from a pod and from any machine with a kubeconfig:
 placement's ``/placement/state`` (port 8080), the sidecars' metadata (their public port, which wants no token) and their
 metrics, and the kubelets' ``/metrics/resource``.
+
+Where Dapr's scheduler places (from 1.19 on) nobody tells a table. It is then made of what the sidecars say: one that is
+connected is a host of the types that its app offers.
 """
 
 import time
@@ -15,11 +18,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from actor_load.errors import LoadError
 from actor_load.placement import told
 from actor_load.placement.kube import CONNECTIONS, Kube, KubeError
-from actor_load.placement.pods import METRICS_PORT, PUBLIC_PORT, SIDECAR, Pod
-from actor_load.record import PlacementSample, PodSample
+from actor_load.placement.pods import INTERNAL_PORT, METRICS_PORT, PUBLIC_PORT, SIDECAR, Pod
+from actor_load.record import Host, PlacementSample, PodSample
 
 PLACEMENT: Final = "app=dapr-placement-server"
 """Label of placement's pods in Dapr's chart."""
+
+SCHEDULER: Final = "app=dapr-scheduler-server"
+"""Label of the scheduler's pods in Dapr's chart."""
+
+SCHEDULER_PLACES: Final = "--placement-enabled=true"
+"""What Dapr's chart starts the scheduler with, when it has ``global.scheduler.placement.enabled``."""
+
+RENDEZVOUS_OF: Final = "1.19"
+"""The release whose scheduler is known to place as :mod:`actor_load.placement.rendezvous` does."""
 
 PLACEMENT_PORT: Final = 8080
 ELECTION_SECONDS: Final = 15.0
@@ -88,11 +100,14 @@ class Observer:
         ]
         for pod, runtime, metrics in asked:
             self._add_pod(sample, pod, runtime.result(), metrics.result())
+        hosting = [host for (pod, _, _), found in zip(asked, sample.pods, strict=True) if (host := _host(pod, found))]
         for node, usage in usages:
             self._add_usage(sample, node, usage.result())
         found = leading.result()
         if isinstance(found, LoadError):
             sample.problems.append(str(found))
+        elif found is None:
+            sample.placer, sample.hosts = "scheduler", hosting
         else:
             sample.leader, table = found
             sample.version, sample.hosts = table.version, table.hosts
@@ -136,7 +151,7 @@ class Observer:
             LoadError: the API is out of reach, or something is missing.
         """
         pods = self._pods()
-        plane = [image for pod in self._placement_pods() for image in pod.images.values()]
+        plane = [image for pod in self._placement_pods() or self._schedulers() for image in pod.images.values()]
         sidecars = [self._runtime(pod).version for pod in pods if pod.ready]
         images = {name: image for pod in pods for name, image in pod.images.items() if name != SIDECAR}
         return {
@@ -171,18 +186,36 @@ class Observer:
         return self._kube.pods(watched.namespace, self._selector)
 
     def _placement_pods(self) -> list[Pod]:
+        return self._kube.pods(self.watched.dapr_namespace, PLACEMENT)
+
+    def _schedulers(self) -> list[Pod]:
+        """The schedulers, where they place.
+
+        Raises:
+            LoadError: they don't, or are of a release whose rule is not known.
+        """
         namespace = self.watched.dapr_namespace
-        pods = self._kube.pods(namespace, PLACEMENT)
-        if not pods:
+        pods = self._kube.pods(namespace, SCHEDULER)
+        if not any(SCHEDULER_PLACES in given for pod in pods for given in pod.arguments.values()):
             raise LoadError(
                 f"namespace {namespace} has no pod of Dapr's placement ({PLACEMENT}): --dapr-namespace names another"
             )
+        versions = {image.rpartition(":")[2] for pod in pods for image in pod.images.values()}
+        if unknown := sorted(version for version in versions if not version.startswith(f"{RENDEZVOUS_OF}.")):
+            raise LoadError(
+                f"Dapr {', '.join(unknown)} places actors by its scheduler, in a way that is known of "
+                f"{RENDEZVOUS_OF} only: install Dapr with global.scheduler.placement.enabled=false"
+            )
         return pods
 
-    def _leading(self) -> tuple[str, told.Table]:
-        """The pod of placement that leads, and its table; the others have none."""
+    def _leading(self) -> tuple[str, told.Table] | None:
+        """The pod of placement that leads, and its table; the others have none. ``None`` where the scheduler places."""
+        placement = self._placement_pods()
+        if not placement:
+            self._schedulers()
+            return None
         said = []
-        for pod, future in [(pod, self._pool.submit(_outcome, self._replica, pod)) for pod in self._placement_pods()]:
+        for pod, future in [(pod, self._pool.submit(_outcome, self._replica, pod)) for pod in placement]:
             found = future.result()
             if isinstance(found, told.Table):
                 return pod.name, found
@@ -256,6 +289,17 @@ class Observer:
 
 class _NoLeader(LoadError):
     pass
+
+
+def _host(pod: Pod, found: PodSample) -> Host | None:
+    """A pod as the scheduler has it, if it does: its sidecar is connected, and its app offers actors."""
+    if not (found.placed and found.active_actors and pod.ip):
+        return None
+    return Host(
+        address=f"{pod.ip}:{pod.port(INTERNAL_PORT)}",
+        app_id=pod.sidecar("--app-id"),
+        actor_types=sorted(found.active_actors),
+    )
 
 
 def _outcome(call: Callable[..., Got], *arguments: Any) -> Got | LoadError:

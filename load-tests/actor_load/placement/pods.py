@@ -1,5 +1,6 @@
 """A pod, as Kubernetes' API gives it."""
 
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, Self
 
 SIDECAR: Final = "daprd"
@@ -7,7 +8,10 @@ SIDECAR: Final = "daprd"
 
 PUBLIC_PORT: Final = "--dapr-public-port"
 METRICS_PORT: Final = "--metrics-port"
-_DEFAULTS: Final = {PUBLIC_PORT: 3501, METRICS_PORT: 9090}
+INTERNAL_PORT: Final = "--dapr-internal-grpc-port"
+"""On which other sidecars call the actors of this one: with the pod's address it is the host's name in placement."""
+
+_DEFAULTS: Final = {PUBLIC_PORT: 3501, METRICS_PORT: 9090, INTERNAL_PORT: 50002}
 
 
 class Pod(NamedTuple):
@@ -24,8 +28,8 @@ class Pod(NamedTuple):
     restarts: int
     images: dict[str, str]
     """Container -> image; with those that start before the others, as a sidecar may."""
-    sidecar: tuple[str, ...]
-    """Arguments of its Dapr sidecar."""
+    arguments: dict[str, tuple[str, ...]]
+    """Container -> its command and arguments."""
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> Self:
@@ -42,17 +46,17 @@ class Pod(NamedTuple):
             leaving=leaving,
             restarts=sum(container["restartCount"] for container in status.get("containerStatuses", [])),
             images={container["name"]: container["image"] for container in containers},
-            sidecar=tuple(
-                argument
+            arguments={
+                container["name"]: (*container.get("command", []), *container.get("args", []))
                 for container in containers
-                if container["name"] == SIDECAR
-                for argument in (*container.get("command", []), *container.get("args", []))
-            ),
+            },
         )
 
     def port(self, argument: str) -> int:
-        """A port of the sidecar: :data:`PUBLIC_PORT` or :data:`METRICS_PORT`."""
-        return next(
-            (int(value) for name, value in zip(self.sidecar, self.sidecar[1:], strict=False) if name == argument),
-            _DEFAULTS[argument],
-        )
+        """A port of the sidecar: :data:`PUBLIC_PORT`, :data:`METRICS_PORT` or :data:`INTERNAL_PORT`."""
+        return int(self.sidecar(argument) or _DEFAULTS[argument])
+
+    def sidecar(self, argument: str) -> str:
+        """The value of an argument of the sidecar; empty where it has none."""
+        given = self.arguments.get(SIDECAR, ())
+        return next((value for name, value in pairwise(given) if name == argument), "")

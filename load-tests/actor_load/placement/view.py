@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table as RichTable
 
 from actor_load.placement.pods import SIDECAR
-from actor_load.placement.ring import Ring
-from actor_load.record import Container, PlacementSample, PodSample
+from actor_load.placement.rule import rule
+from actor_load.record import Container, PlacementSample, Placer, PodSample
 
 
 class Row(NamedTuple):
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     ideal: float | None
     """An even share: one part in as many as placement has hosts of the type."""
     ring: float | None
-    """The share that the ring gives this host: what ``share`` comes near to with many actors."""
+    """The share that the rule gives this host, the ring or rendezvous: ``share`` comes near it with many actors."""
     rebalanced: int | None
     deactivated: int | None
     pending: int | None
@@ -45,7 +45,7 @@ def rows(sample: PlacementSample) -> list[Row]:
     addresses = {host.address.rpartition(":")[0]: host.address for host in sample.hosts}
     offered = {host.address: host.actor_types for host in sample.hosts}
     rings = {
-        kind: _shares(tuple(address for address, kinds in offered.items() if kind in kinds))
+        kind: _shares(sample.placer, tuple(address for address, kinds in offered.items() if kind in kinds))
         for kind in {kind for kinds in offered.values() for kind in kinds}
     }
     totals = {kind: sum((pod.active_actors or {}).get(kind, 0) for pod in sample.pods) for kind in rings}
@@ -128,9 +128,10 @@ def usage(used: Container) -> str:
 def title(sample: PlacementSample) -> str:
     """One line that says what the table has as a whole."""
     version = "unknown" if sample.version is None else str(sample.version)
+    table = "placed by the scheduler" if sample.placer == "scheduler" else f"placement table version {version}"
     active = sum(sum((pod.active_actors or {}).values()) for pod in sample.pods)
     hosts = sum(bool(host.actor_types) for host in sample.hosts)
-    return f"{_counted(hosts, 'host')}, {_counted(active, 'active actor')}, placement table version {version}"
+    return f"{_counted(hosts, 'host')}, {_counted(active, 'active actor')}, {table}"
 
 
 def table(sample: PlacementSample) -> RichTable:
@@ -161,9 +162,9 @@ def table(sample: PlacementSample) -> RichTable:
 
 
 @lru_cache
-def _shares(addresses: tuple[str, ...]) -> dict[str, float]:
-    """Of the ring; hosts stay the same from sample to sample."""
-    return Ring(addresses).shares()
+def _shares(placer: Placer, addresses: tuple[str, ...]) -> dict[str, float]:
+    """By the rule that places; hosts stay the same from sample to sample."""
+    return rule(placer, addresses).shares()
 
 
 def _counted(number: int, thing: str) -> str:

@@ -6,8 +6,8 @@ from itertools import groupby
 from math import sqrt
 from typing import Final
 
-from actor_load.placement.ring import Ring
-from actor_load.record import PlacementSample, Record
+from actor_load.placement.rule import rule
+from actor_load.record import PlacementSample, Placer, Record
 
 SETTLED_SECONDS: Final = 8.0
 """A table that placement had for less is one on the way to the next."""
@@ -57,10 +57,10 @@ class Spread:
 def spreads(record: Record) -> list[Spread]:
     """One of each settled table with two hosts or more, in the order of time."""
     found = []
-    for addresses, samples in _tables(record):
+    for (placer, addresses), samples in _tables(record):
         if len(addresses) < 2 or samples[-1].at - samples[0].at < SETTLED_SECONDS:
             continue
-        ring = Ring(sorted(addresses)).shares()
+        ring = rule(placer, addresses).shares()
         for sample in reversed(samples):
             if pods := _shares(sample, ring):
                 found.append(Spread(samples[0].at, sample.at, pods))
@@ -68,10 +68,10 @@ def spreads(record: Record) -> list[Spread]:
     return found
 
 
-def _tables(record: Record) -> Iterator[tuple[frozenset[str], list[PlacementSample]]]:
-    """Samples in a row that have the same hosts."""
-    for addresses, samples in groupby(record.placement, key=_addresses):
-        yield addresses, list(samples)
+def _tables(record: Record) -> Iterator[tuple[tuple[Placer, frozenset[str]], list[PlacementSample]]]:
+    """Samples in a row that have the same hosts, placed by the same part of Dapr."""
+    for key, samples in groupby(record.placement, key=lambda sample: (sample.placer, _addresses(sample))):
+        yield key, list(samples)
 
 
 def _addresses(sample: PlacementSample) -> frozenset[str]:

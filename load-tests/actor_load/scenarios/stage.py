@@ -15,12 +15,15 @@ from actor_load.cluster import HostDeployment
 from actor_load.conductor import LEAVE_SECONDS, Plan, Tick
 from actor_load.errors import LoadError
 from actor_load.options import Options
+from actor_load.placement.rendezvous import Rendezvous
 from actor_load.placement.ring import Ring
+from actor_load.placement.rule import rule
 from actor_load.record import (
     RETRY_PREFIX,
     Check,
     Figure,
     PlacementSample,
+    Placer,
     Section,
     Summary,
     Table,
@@ -278,11 +281,11 @@ class Stage:
         }
         started = time.time()
         self.recorder.event("phase", f"{count:,} actors are visited")
-        number = self._rounds.begin(count, table, BESIDE_LOAD if self._users else VISITORS)
+        number = self._rounds.begin(count, table, BESIDE_LOAD if self._users else VISITORS, sample.placer)
         self.wait(lambda: self._rounds.result(number) is not None, 60 + count / 20, f"{count:,} actors to answer")
         found = self._rounds.result(number)
         assert found is not None  # noqa: S101 - that is what was waited for
-        return Visit(count, table, found, started, time.time())
+        return Visit(count, sample.placer, table, found, started, time.time())
 
     @contextmanager
     def section(self, title: str, text: str) -> Iterator[Findings]:
@@ -326,6 +329,7 @@ class Visit:
     """What a round of visits found."""
 
     count: int
+    placer: Placer
     table: dict[str, str]
     """Address -> pod, of the hosts at the time."""
     found: Round
@@ -338,9 +342,9 @@ class Visit:
         return self.count / (self.ended - self.started)
 
     @property
-    def ring(self) -> Ring:
-        """Placement's ring at the time, as simulated."""
-        return Ring(self.table)
+    def ring(self) -> Ring | Rendezvous:
+        """Placement at the time, as simulated."""
+        return rule(self.placer, self.table)
 
 
 def is_settled(sample: PlacementSample, actor_type: str, pods: int, gone: frozenset[str] = frozenset()) -> bool:

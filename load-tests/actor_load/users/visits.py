@@ -18,7 +18,10 @@ from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from actor_load import ids
+from actor_load.placement.rendezvous import Rendezvous
 from actor_load.placement.ring import Ring
+from actor_load.placement.rule import rule
+from actor_load.record import Placer
 from actor_load.users.calls import ActorUser, Place
 from actor_load.users.walk import Walk
 
@@ -77,21 +80,20 @@ class Rounds:
         if not isinstance(self._runner, MasterRunner):
             _answer_rounds(environment)
 
-    def begin(self, count: int, table: Mapping[str, str], at_once: int = VISITORS) -> int:
+    def begin(self, count: int, table: Mapping[str, str], at_once: int = VISITORS, placer: Placer = "placement") -> int:
         """Has the ids ``0 .. count - 1`` visited, about ``at_once`` at the same moment; the number of the round.
 
         A round that is under way is dropped.
 
         ``table`` is placement's, at rest: address ``ip:port`` -> name of the pod. Where it is empty, nothing is
-        compared with the ring.
+        compared with the ring. ``placer`` decides which rule that is.
         """
         self._number += 1
         self._counts[self._number] = count
         self._parts[self._number] = {}
         at_once_each = ceil(at_once / max(1, len(ids.members(self._environment))))
-        self._runner.send_message(
-            _BEGIN, {"number": self._number, "count": count, "table": dict(table), "at_once": at_once_each}
-        )
+        begun = {"number": self._number, "count": count, "table": dict(table), "at_once": at_once_each}
+        self._runner.send_message(_BEGIN, begun | {"placer": placer})
         return self._number
 
     def result(self, number: int) -> Round | None:
@@ -148,20 +150,22 @@ class Visitor:
         self._under_way = 0
         self._at_once = 0
         self._number = 0
-        self._ring: Ring | None = None
+        self._ring: Ring | Rendezvous | None = None
         self._table: dict[str, str] = {}
         self._found = Round()
         self._known: dict[int, tuple[Place, str]] = {}
         """By number: where it answered from last, and the pod by the ring at that time, if there was one."""
 
-    def begin(self, environment: Environment, number: int, count: int, table: dict[str, str], at_once: int) -> None:
+    def begin(
+        self, environment: Environment, *, number: int, count: int, table: dict[str, str], at_once: int, placer: Placer
+    ) -> None:
         """Starts a round."""
         numbers = self._share.numbers(count)
         self._environment = environment
         self._number = number
         self._at_once = at_once
         self._walk, self._left = Walk(numbers), len(numbers)
-        self._ring, self._table = (Ring(table) if table else None), table
+        self._ring, self._table = (rule(placer, table) if table else None), table
         self._found = Round(count=len(numbers))
         if not self._left:
             self._answer()
