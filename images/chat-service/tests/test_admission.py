@@ -38,6 +38,15 @@ def test_one_that_does_not_takes_on_fewer_and_fewer_within_seconds_but_some_alwa
     assert places(admission) == LEAST
 
 
+def test_the_later_timers_are_the_faster_it_takes_on_fewer():
+    somewhat, far_too = Admission(1000, 0.025), Admission(1000, 0.025)
+    for admission, late in ((somewhat, 0.05), (far_too, 0.5)):
+        admission.open = 400
+        after(admission, 3, late)
+        admission.open = 0
+    assert places(far_too) < places(somewhat) < 400
+
+
 def test_a_moment_in_which_a_timer_is_late_is_no_overload():
     admission = Admission(1000, 0.025)
     admission.open = 100

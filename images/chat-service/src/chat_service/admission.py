@@ -8,6 +8,7 @@ user takes no CPU, so only the fixed number bounds those.
 """
 
 import asyncio
+import logging
 from typing import Final, NoReturn
 
 LEAST: Final = 48
@@ -18,7 +19,14 @@ SMOOTH: Final = 0.2
 STEP_SECONDS: Final = 0.25
 """Between two changes of the limit, so that the effect of one is seen before the next."""
 FALL: Final = 0.85
+FALL_FAST: Final = 0.5
+"""Where timers are several times as late as they may be: what came in one second would take many."""
+FAR_TOO_LATE: Final = 4
 RISE: Final = 1.1
+TELL_SECONDS: Final = 1.0
+"""Between two log lines about refused messages: a line for each would cost more than refusing it."""
+
+_log = logging.getLogger(__name__)
 
 
 class Admission:
@@ -32,6 +40,8 @@ class Admission:
         self._late = 0.0
         self._since_step = 0.0
         self._limit = float(most)
+        self._refused = 0
+        self._since_told = 0.0
         self.open = 0
         """Turns that are open."""
         self.in_line = 0
@@ -41,6 +51,10 @@ class Admission:
     def full(self) -> bool:
         """Whether another turn is to be refused."""
         return self.open >= self._most or self._active >= int(self._limit)
+
+    def refuse(self) -> None:
+        """Counts a message that was refused, for the log."""
+        self._refused += 1
 
     @property
     def _active(self) -> int:
@@ -56,7 +70,8 @@ class Admission:
         if self._late <= self._late_seconds:
             self._limit = min(self._most, self._limit * RISE)
         elif self._active >= self._least:  # else others take the CPU: this process as it starts, or other pods
-            self._limit = max(self._least, min(self._limit, self._active) * FALL)
+            fall = FALL if self._late <= FAR_TOO_LATE * self._late_seconds else FALL_FAST
+            self._limit = max(self._least, min(self._limit, self._active) * fall)
 
     async def watch(self) -> NoReturn:
         """Looks at how late timers are, until it is cancelled."""
@@ -64,4 +79,13 @@ class Admission:
         while True:
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
-            self.tick(max(0.0, loop.time() - due))
+            late = max(0.0, loop.time() - due)
+            self.tick(late)
+            self._tell(TICK_SECONDS + late)
+
+    def _tell(self, seconds: float) -> None:
+        self._since_told += seconds
+        if self._refused and self._since_told >= TELL_SECONDS:
+            told = {"refused": self._refused, "limit": int(self._limit), "late_ms": round(1000 * self._late)}
+            _log.warning("more messages than this process keeps up with", extra=told)
+            self._refused, self._since_told = 0, 0.0

@@ -103,10 +103,11 @@ class Service:
         app.include_router(chat.router())
         hosting.configure(self.settings)
         self.actors = DaprActor(app)
-        app.add_middleware(routes.RefuseEarly, admission=self.admission)
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/actors/")
         app.add_middleware(hosting.ActorCalls)
         app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=("/actors/", "/dapr/"))
+        app.add_middleware(logs.RequestLog, relayed=RELAYED)
+        app.add_middleware(routes.RefuseEarly, admission=self.admission)
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(self.settings.cors_origins),
@@ -115,7 +116,6 @@ class Service:
             allow_headers=["*"],
             expose_headers=["Idempotency-Key", "Idempotency-Replayed", "Retry-After"],
         )
-        app.add_middleware(logs.RequestLog, relayed=RELAYED)
         return app
 
     @contextlib.asynccontextmanager

@@ -116,15 +116,20 @@ R = TypeVar("R")
 
 
 class RefuseEarly:
-    """Answers a message that this process can't take on before anything is done for it, its body unread."""
+    """Answers a message that this process can't take on before anything is done for it, its body unread.
+
+    It has no line of its own in the log: under overload the refused are most of the messages.
+    """
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
         self._admission = admission
+        self._refused = overloaded().response()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._admission.full and scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", "/chat/"):
-            await overloaded().response()(scope, receive, send)
+            self._admission.refuse()
+            await self._refused(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
