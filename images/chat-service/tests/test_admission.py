@@ -47,6 +47,18 @@ def test_the_later_timers_are_the_faster_it_takes_on_fewer():
     assert places(far_too) < places(somewhat) < 400
 
 
+def test_while_a_timer_is_far_too_late_only_the_least_number_is_taken_on():
+    now = 0.0
+    admission = Admission(1000, 0.025, lambda: now)
+    admission.tick(0.0)
+    now = TICK_SECONDS + 0.1
+    assert places(admission) == 1000
+    now = TICK_SECONDS + 1.0
+    assert places(admission) == LEAST
+    admission.tick(1.0)
+    assert places(admission) == 1000
+
+
 def test_a_moment_in_which_a_timer_is_late_is_no_overload():
     admission = Admission(1000, 0.025)
     admission.open = 100

@@ -9,6 +9,8 @@ user takes no CPU, so only the fixed number bounds those.
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 LEAST: Final = 48
@@ -23,6 +25,8 @@ FALL_FAST: Final = 0.5
 """Where timers are several times as late as they may be: what came in one second would take many."""
 FAR_TOO_LATE: Final = 4
 RISE: Final = 1.1
+BEHIND_SECONDS: Final = 0.2
+"""How late a timer may be that has not fired yet: a burst is over before an average tells of it."""
 TELL_SECONDS: Final = 1.0
 """Between two log lines about refused messages: a line for each would cost more than refusing it."""
 
@@ -32,11 +36,13 @@ _log = logging.getLogger(__name__)
 class Admission:
     """The limit on open turns."""
 
-    def __init__(self, most: int, late_seconds: float) -> None:
+    def __init__(self, most: int, late_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         """``most`` are taken on at best; timers may be ``late_seconds`` late."""
         self._most = most
         self._least = min(LEAST, most)
         self._late_seconds = late_seconds
+        self._clock = clock
+        self._due: float | None = None
         self._late = 0.0
         self._since_step = 0.0
         self._limit = float(most)
@@ -50,11 +56,16 @@ class Admission:
     @property
     def full(self) -> bool:
         """Whether another turn is to be refused."""
-        return self.open >= self._most or self._active >= int(self._limit)
+        return self.open >= self._most or self._active >= int(self._least if self._behind else self._limit)
 
     def refuse(self) -> None:
         """Counts a message that was refused, for the log."""
         self._refused += 1
+
+    @property
+    def _behind(self) -> bool:
+        """Whether the timer at hand is far too late already. Not by the loop's clock, which stands still meanwhile."""
+        return self._due is not None and self._clock() - self._due > BEHIND_SECONDS
 
     @property
     def _active(self) -> int:
@@ -62,6 +73,7 @@ class Admission:
 
     def tick(self, late: float) -> None:
         """A timer fired ``late`` seconds late, :data:`TICK_SECONDS` after the one before."""
+        self._due = self._clock() + TICK_SECONDS
         self._late += SMOOTH * (late - self._late)
         self._since_step += TICK_SECONDS + late
         if self._since_step < STEP_SECONDS:
@@ -75,11 +87,10 @@ class Admission:
 
     async def watch(self) -> NoReturn:
         """Looks at how late timers are, until it is cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + TICK_SECONDS
+            due = self._clock() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
-            late = max(0.0, loop.time() - due)
+            late = max(0.0, self._clock() - due)
             self.tick(late)
             self._tell(TICK_SECONDS + late)
 
