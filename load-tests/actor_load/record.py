@@ -6,7 +6,7 @@ Times are Unix times in seconds, latencies milliseconds, memory bytes, CPU cores
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import ceil
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,12 @@ Histogram = Counter[float]
 
 EventKind = Literal["phase", "action", "settled", "problem"]
 """The load changes; the scenario did something to the cluster; the cluster is at rest again; a surprise."""
+
+
+PhaseName = Literal[
+    "growth", "level", "ramp", "plateau", "usual", "spike", "back", "step", "overload", "load", "change"
+]
+"""What a stretch of a run is for: see :mod:`actor_load.phases`."""
 
 
 class Part(BaseModel):
@@ -43,6 +49,14 @@ class Second(Part):
     """Of those that did not fail."""
     failed_ms: dict[float, int] = Field(default_factory=dict)
     """Of those that did."""
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        """Adds to it what ``item``, a mapping with the same names, has counted."""
+        self.answered += item["answered"]
+        self.failed += item["failed"]
+        for histogram, counted in ((self.latency_ms, item["latency_ms"]), (self.failed_ms, item["failed_ms"])):
+            for latency, count in counted.items():
+                histogram[latency] = histogram.get(latency, 0) + count
 
 
 class Failure(Part):
@@ -70,6 +84,8 @@ class Event(Part):
     at: float
     kind: EventKind
     text: str
+    phase: PhaseName | None = None
+    """The phase that begins with it; of a problem, what the phase under way turns out to be."""
 
 
 class Host(Part):
@@ -171,6 +187,8 @@ class Record(Part):
     versions: dict[str, str] = Field(default_factory=dict)
     """Of the parts: Locust, Dapr's sidecar and control plane, Kubernetes, the images under load."""
     seconds: list[Second] = Field(default_factory=list)
+    due: list[Second] = Field(default_factory=list)
+    """The turns among them by the second in which they were due, or begun, all under one name."""
     failures: list[Failure] = Field(default_factory=list)
     generator: list[GeneratorSample] = Field(default_factory=list)
     events: list[Event] = Field(default_factory=list)

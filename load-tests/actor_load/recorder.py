@@ -15,13 +15,16 @@ import psutil
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from actor_load.abort import Watch
 from actor_load.options import Options
+from actor_load.phases import Phase, phases
 from actor_load.record import (
     TURN_PREFIX,
     Event,
     EventKind,
     Failure,
     GeneratorSample,
+    PhaseName,
     PlacementSample,
     Record,
     Second,
@@ -134,20 +137,20 @@ class Recorder:
         self._tally = Tally(environment, "master" if self._distributed else "local")
         self._seconds: dict[tuple[int, str], Second] = {}
         self._due: dict[int, Second] = {}
-        """Turns of a scenario by the second in which they were due, or begun."""
-        self._playing = False
+        self._phases: list[Phase] = []
+        self._watch: Watch | None = None
         self._failures: dict[tuple[str, str], Failure] = {}
         self.record = Record(title="", started=0, ended=0)
         environment.events.worker_report.add_listener(self._on_worker_report)
         gevent.spawn(self._count)
 
-    def begin(self, options: Options, title: str) -> None:
-        """A new run starts."""
+    def begin(self, options: Options, title: str, watch: Watch | None = None) -> None:
+        """A new run starts; ``watch`` sees what is counted."""
         self._tally.take()
         self._seconds.clear()
         self._due.clear()
-        self._playing = options.scenario != "none"
         self._failures.clear()
+        self._watch = watch
         now = time.time()
         users = getattr(self._environment.parsed_options, "num_users", None)
         settings = {
@@ -157,18 +160,22 @@ class Recorder:
             **{name: str(value) for name, value in options.model_dump(exclude_defaults=True).items()},
         }
         self.record = Record(title=title, started=now, ended=now, settings=settings, versions=dict(self._versions()))
+        self._phases = phases(self.record)
 
     def finish(self) -> Record:
         """The run is over; its record, to which what is counted and seen later is not added."""
         self._add(self._tally.take())
         self.record.ended = time.time()
-        self.record.seconds.sort(key=lambda second: (second.at, second.name))
+        self._watch = None
+        for seconds in (self.record.seconds, self.record.due):
+            seconds.sort(key=lambda second: (second.at, second.name))
         return self.record.model_copy(deep=True)
 
-    def event(self, kind: EventKind, text: str) -> None:
+    def event(self, kind: EventKind, text: str, phase: PhaseName | None = None) -> None:
         """Notes what happens now; the log tells it, too, to those who wait."""
         log.info("%s: %s", kind, text)
-        self.record.events.append(Event(at=time.time(), kind=kind, text=text))
+        self.record.events.append(Event(at=time.time(), kind=kind, text=text, phase=phase))
+        self._phases = phases(self.record)
 
     def sample(self, sample: PlacementSample) -> None:
         """Adds a look at placement."""
@@ -180,7 +187,7 @@ class Recorder:
         return self.record.summary(ended - seconds, ended)
 
     def due(self, started: float, ended: float) -> Summary:
-        """Of a scenario's turns that were due from ``started`` to ``ended``, as far as they are answered by now."""
+        """Of the turns that were due from ``started`` to ``ended``, as far as they are answered by now."""
         seconds = [second for at, second in self._due.items() if int(started) <= at < ended]
         return Summary.of(seconds, ended - started)
 
@@ -189,6 +196,8 @@ class Recorder:
             gevent.sleep(REPORT_SECONDS)
             self._add(self._tally.take())
             self.record.ended = time.time()
+            if self._watch:
+                self._watch.look(self.record.started, self.record.ended, self._phases)
 
     def _on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
         if counted := data.get(MESSAGE_FIELD):
@@ -200,9 +209,17 @@ class Recorder:
             if second is None:
                 second = self._seconds[item["at"], item["name"]] = Second(at=item["at"], name=item["name"])
                 self.record.seconds.append(second)
-            _add_up(second, item)
-        for item in counted["due"] if self._playing else ():
-            _add_up(self._due.setdefault(item["at"], Second(at=item["at"], name=item["name"])), item)
+            second.add(item)
+        for item in counted["due"]:
+            second = self._due.get(item["at"])
+            if second is None:
+                second = self._due[item["at"]] = Second(at=item["at"], name=item["name"])
+                self.record.due.append(second)
+            second.add(item)
+        if self._watch:
+            for kind in ("seconds", "due"):
+                for item in counted[kind]:
+                    self._watch.add(item, self._phases, due=kind == "due")
         for item in counted["failures"]:
             failure = self._failures.get((item["name"], item["error"]))
             if failure is None:
@@ -212,11 +229,3 @@ class Recorder:
                 self.record.failures.append(failure)
             failure.count += item["count"]
         self.record.generator.append(GeneratorSample(**counted["generator"]))
-
-
-def _add_up(second: Second, item: dict[str, Any]) -> None:
-    second.answered += item["answered"]
-    second.failed += item["failed"]
-    for histogram, counted in ((second.latency_ms, item["latency_ms"]), (second.failed_ms, item["failed_ms"])):
-        for latency, count in counted.items():
-            histogram[latency] = histogram.get(latency, 0) + count
