@@ -159,7 +159,7 @@ class Options(BaseModel):
 
     threshold: Annotated[str, AfterValidator(_thresholds)] = Field(
         "",
-        description="Fail where one of these is broken, as 'turn:p95<300, turn@overload:failed<1%, call:rate>50'; "
+        description="Fail where one of these is broken, as 'turn:p95<300, turn@overload:max<2s, call:rate>50'; "
         f"one that ends with {ABORT} ends the run, too. On the command line it may be given several times.",
     )
     abort_after: Seconds = Field(

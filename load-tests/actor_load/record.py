@@ -102,6 +102,10 @@ class Container(Part):
 
     cpu_cores: float | None = None
     memory_bytes: int | None = None
+    cpu_limit: float | None = None
+    """Cores; ``None`` where it has none."""
+    throttled: float | None = None
+    """Share of the scheduler's periods in which that limit stopped it, 0 to 1; ``None`` where nobody tells."""
 
 
 class PodSample(Part):

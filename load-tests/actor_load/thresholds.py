@@ -5,17 +5,14 @@ it is answered; any other request to that in which it was answered. What failed 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any, Final, cast
 
-from actor_load.phases import NAMES, phases
-from actor_load.record import RETRY_PREFIX, TURN_PREFIX, Check, PhaseName, Record, Second, Summary
-
-ALL, TURN, CALL, RETRY = "all", "turn", "call", "retry"
-GROUPS: Final = {ALL: "all requests", TURN: "turns", CALL: "actor calls", RETRY: "retries"}
-"""What a threshold can be of, beside the name of a request in Locust's table -> as the report calls it."""
+from actor_load.phases import NAMES
+from actor_load.record import Check, PhaseName, Summary
+from actor_load.subjects import ALL, belongs, of
 
 ABORT: Final = "!abort"
 _COMPARED: Final = {"<=": le, "<": lt, ">=": ge, ">": gt}
@@ -34,7 +31,7 @@ class Threshold:
     """One bound that a run is held to."""
 
     what: str
-    """A key of :data:`GROUPS`, or the name of a request."""
+    """A key of :data:`actor_load.subjects.GROUPS`, or the name of a request."""
     phase: PhaseName | None
     """``None``: the whole run."""
     metric: str
@@ -84,18 +81,6 @@ class Threshold:
         return seen.slowest_ms if self.metric == "max" else seen.percentile_ms(float(self.metric[1:]))
 
 
-def of(what: str) -> str:
-    """What a threshold or a figure is of, in words."""
-    return GROUPS.get(what, what)
-
-
-def belongs(name: str, what: str) -> bool:
-    """Whether requests of the name are among ``what``: a key of :data:`GROUPS`, or a name."""
-    is_turn, is_retry = name.startswith(TURN_PREFIX), name.startswith(RETRY_PREFIX)
-    groups = {ALL: not is_retry, TURN: is_turn, CALL: not (is_turn or is_retry), RETRY: is_retry}
-    return groups.get(what, name == what)
-
-
 def parse(text: str) -> list[Threshold]:
     """All of a list with commas or blanks between them.
 
@@ -126,31 +111,6 @@ def given(settings: Mapping[str, Any]) -> list[Threshold]:
             written = f"--{option.replace('_', '-')} {bound:g}"
             found.append(Threshold(ALL, None, metric, compared, bound * scale, written=written))
     return [*found, *parse(settings.get("threshold") or "")]
-
-
-def summary(record: Record, what: str, phase: PhaseName | None = None) -> Summary:
-    """What was seen of ``what`` in the whole run, or in all phases of the name together."""
-    if phase is None:
-        return Summary.of(
-            (second for second in record.seconds if belongs(second.name, what)), record.ended - record.started
-        )
-    stretches = [one for one in phases(record) if one.name == phase]
-    duration = sum(min(one.ended, record.ended) - one.started for one in stretches)
-    return Summary.of(
-        (one for one in _by_phase(record, what) if any(stretch.holds(one.at) for stretch in stretches)), duration
-    )
-
-
-def _by_phase(record: Record, what: str) -> Iterable[Second]:
-    if what == TURN:
-        return record.due
-    turns = record.due if what == ALL else ()
-    others = (
-        second
-        for second in record.seconds
-        if belongs(second.name, what) and not (what == ALL and second.name.startswith(TURN_PREFIX))
-    )
-    return [*turns, *others]
 
 
 def _read(match: re.Match[str]) -> Threshold:

@@ -8,7 +8,8 @@ between the first and the last answer, a system that hangs from the second minut
 from collections.abc import Iterable, Iterator
 
 from actor_load.record import TURN_PREFIX, Check, Record
-from actor_load.thresholds import Threshold, summary
+from actor_load.subjects import summary
+from actor_load.thresholds import Threshold
 
 
 def judge(thresholds: Iterable[Threshold], record: Record) -> list[Check]:

@@ -677,7 +677,7 @@ def plan(environment):
         given.spawn_rate,
         given.run_time,
         lambda seconds: Summary.of([], seconds),
-        lambda kind, text: marked.append(text),
+        lambda kind, text, phase: marked.append(text),
     )
 
 

@@ -24,6 +24,8 @@ class Pod(NamedTuple):
     restarts: int
     images: dict[str, str]
     """Container -> image; with those that start before the others, as a sidecar may."""
+    cpu_limits: dict[str, float]
+    """Container -> cores, of those that have a limit."""
     sidecar: tuple[str, ...]
     """Arguments of its Dapr sidecar."""
 
@@ -42,6 +44,11 @@ class Pod(NamedTuple):
             leaving=leaving,
             restarts=sum(container["restartCount"] for container in status.get("containerStatuses", [])),
             images={container["name"]: container["image"] for container in containers},
+            cpu_limits={
+                container["name"]: _cores(str(limit))
+                for container in containers
+                if (limit := container.get("resources", {}).get("limits", {}).get("cpu")) is not None
+            },
             sidecar=tuple(
                 argument
                 for container in containers
@@ -56,3 +63,8 @@ class Pod(NamedTuple):
             (int(value) for name, value in zip(self.sidecar, self.sidecar[1:], strict=False) if name == argument),
             _DEFAULTS[argument],
         )
+
+
+def _cores(quantity: str) -> float:
+    """A quantity of Kubernetes: ``500m`` or ``0.5``."""
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)

@@ -11,7 +11,6 @@ from math import ceil
 from typing import Final
 
 from actor_load.record import (
-    RETRY_PREFIX,
     GeneratorSample,
     Histogram,
     PlacementSample,
@@ -19,6 +18,7 @@ from actor_load.record import (
     Record,
     percentile,
 )
+from actor_load.subjects import ALL, TURN, belongs
 
 Row = dict[str, float | None]
 
@@ -93,9 +93,9 @@ class Span:
         return (self.started - self.origin) * 1000, (self.ended - self.origin) * 1000
 
 
-def traffic(record: Record, span: Span) -> list[Row]:
+def traffic(record: Record, span: Span, what: str = ALL) -> list[Row]:
     """``p50``, ``p95``, ``p99`` (ms, of those that did not fail), ``slowest`` (ms, of all), ``answered`` and ``failed``
-    (a second) of every bin; no retries.
+    (a second) of every bin, by when they were answered; of turns ``due`` (a second), too.
 
     ``alone`` marks a bin with latencies between two without any, which a line cannot show.
     """
@@ -103,9 +103,14 @@ def traffic(record: Record, span: Span) -> list[Row]:
     failures: dict[int, Histogram] = defaultdict(Counter)
     answered: Counter[int] = Counter()
     failed: Counter[int] = Counter()
+    due: Counter[int] = Counter()
+    for second in record.due if what == TURN else ():
+        number = span.bin_of(second.at)
+        if number is not None:
+            due[number] += second.answered
     for second in record.seconds:
         number = span.bin_of(second.at)
-        if number is not None and not second.name.startswith(RETRY_PREFIX):
+        if number is not None and belongs(second.name, what):
             histograms[number].update(second.latency_ms)
             failures[number].update(second.failed_ms)
             answered[number] += second.answered - second.failed
@@ -117,6 +122,7 @@ def traffic(record: Record, span: Span) -> list[Row]:
             "slowest": max([*histograms[number], *failures[number]], default=None),
             "answered": round(answered[number] / span.seconds(number), 3),
             "failed": round(failed[number] / span.seconds(number), 3),
+            **({"due": round(due[number] / span.seconds(number), 3)} if due else {}),
             "alone": float(bool(histograms[number]) and not histograms[number - 1] and not histograms[number + 1]),
         }
         for number in span.bins
