@@ -8,13 +8,16 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TURN_PREFIX: Final = "turn"
 """Requests of a name that starts so are turns: each counts once, with all its tries."""
 
 RETRY_PREFIX: Final = "retry"
 """Tries more of a turn are counted under a name that starts so; they are no requests of their own."""
+
+SCHEMA_VERSION: Final = 1
+"""Of the record. It grows when a field goes or means something else, so that an old one is not read as a new one."""
 
 Histogram = Counter[float]
 """Latency, rounded by :func:`rounded` -> requests."""
@@ -158,6 +161,8 @@ class Figure(Part):
     name: str
     value: str
     note: str = ""
+    number: float | None = None
+    """The value, where runs are compared by it: the higher the better."""
 
 
 class Table(Part):
@@ -183,6 +188,7 @@ class Section(Part):
 class Record(Part):
     """A whole run."""
 
+    schema_version: int = SCHEMA_VERSION
     title: str
     started: float
     ended: float
@@ -200,6 +206,18 @@ class Record(Part):
     sections: list[Section] = Field(default_factory=list)
     checks: list[Check] = Field(default_factory=list)
     """The thresholds of the run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, told: Any) -> Any:
+        """Said before anything else is: a record of another version has other fields, too."""
+        version = told.get("schema_version", SCHEMA_VERSION) if isinstance(told, dict) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"it has version {version} of the record, and this program reads version {SCHEMA_VERSION}: "
+                "read it with the load tests that wrote it"
+            )
+        return told
 
     @property
     def passed(self) -> bool:

@@ -345,7 +345,12 @@ class StepsToKnee:
         figures = [Figure(name="bounds", value=f"p95 {_ms(self._knee_p95)}, {_percent(self._knee_error_rate)} failed")]
         if knee := self.knee:
             figures[:0] = [
-                Figure(name="highest rate within bounds", value=f"{knee.seen.rate:.1f}/s", note=_people(knee.users)),
+                Figure(
+                    name="highest rate within bounds",
+                    value=f"{knee.seen.rate:.1f}/s",
+                    note=_people(knee.users),
+                    number=knee.seen.rate,
+                ),
                 Figure(name="p95 at that rate", value=_ms(knee.seen.percentile_ms(95))),
             ]
         if self._bad is not None:

@@ -1,6 +1,6 @@
 """What a run leaves for people and for machines: one page, one picture, JSON, and JUnit.
 
-Layers, lowest first: palette, series (numbers by time), pods, spread, marks, overview; charts (how one looks)
+Layers, lowest first: palette, series (numbers by time), pods, spread, marks, overview; compare; charts (how one looks)
 and figures (which there are); page, picture, junit and terminal.
 """
 
