@@ -15,7 +15,7 @@ from actor_load.thresholds import Threshold
 class Watch:
     """The thresholds of one run that may end it."""
 
-    def __init__(self, thresholds: Iterable[Threshold], grace: float, broken: Callable[[Check], None]) -> None:
+    def __init__(self, thresholds: Iterable[Threshold], grace: float, broken: Callable[[Check], object]) -> None:
         """``broken`` is called once, for the first threshold that was broken for ``grace`` seconds on end."""
         self._seen: dict[Threshold, dict[int, Second]] = {one: {} for one in thresholds if one.abort}
         self._broken_since: dict[Threshold, float] = {}

@@ -44,6 +44,8 @@ class Second(Part):
     their own: a service that fails at once would look quick."""
 
     at: int
+    width: int = 1
+    """Seconds from ``at`` on that it may be of: a long run adds the older ones up (:mod:`actor_load.history`)."""
     name: str
     """As Locust's tables show it."""
     answered: int = 0

@@ -16,8 +16,9 @@ from locust.env import Environment
 from locust.runners import MasterRunner
 
 from actor_load.abort import Watch
+from actor_load.history import FINE_SECONDS, ROLL_SECONDS, roll_up
 from actor_load.options import Options
-from actor_load.phases import Phase, phases
+from actor_load.phases import phases
 from actor_load.record import (
     TURN_PREFIX,
     Event,
@@ -135,22 +136,14 @@ class Recorder:
         self._versions = versions
         self._distributed = isinstance(environment.runner, MasterRunner)
         self._tally = Tally(environment, "master" if self._distributed else "local")
-        self._seconds: dict[tuple[int, str], Second] = {}
-        self._due: dict[int, Second] = {}
-        self._phases: list[Phase] = []
-        self._watch: Watch | None = None
-        self._failures: dict[tuple[str, str], Failure] = {}
-        self.record = Record(title="", started=0, ended=0)
+        now = time.time()
+        self._start(Record(title="", started=now, ended=now))
         environment.events.worker_report.add_listener(self._on_worker_report)
         gevent.spawn(self._count)
 
     def begin(self, options: Options, title: str, watch: Watch | None = None) -> None:
         """A new run starts; ``watch`` sees what is counted."""
         self._tally.take()
-        self._seconds.clear()
-        self._due.clear()
-        self._failures.clear()
-        self._watch = watch
         now = time.time()
         users = getattr(self._environment.parsed_options, "num_users", None)
         settings = {
@@ -159,17 +152,30 @@ class Recorder:
             **({"users": str(users)} if users else {}),
             **{name: str(value) for name, value in options.model_dump(exclude_defaults=True).items()},
         }
-        self.record = Record(title=title, started=now, ended=now, settings=settings, versions=dict(self._versions()))
-        self._phases = phases(self.record)
+        versions = dict(self._versions())
+        self._start(Record(title=title, started=now, ended=now, settings=settings, versions=versions), watch)
+
+    def _start(self, record: Record, watch: Watch | None = None) -> None:
+        self.record = record
+        self._phases = phases(record)
+        self._seconds: dict[tuple[int, str], Second] = {}
+        self._due: dict[int, Second] = {}
+        self._failures: dict[tuple[str, str], Failure] = {}
+        self._watch = watch
+        self._rolled = record.started
 
     def finish(self) -> Record:
-        """The run is over; its record, to which what is counted and seen later is not added."""
+        """The run is over; its record, to which what is counted and seen later is not added.
+
+        It is no copy, as a long run's would not fit beside it. What comes later has a record of its own.
+        """
         self._add(self._tally.take())
-        self.record.ended = time.time()
-        self._watch = None
-        for seconds in (self.record.seconds, self.record.due):
+        record = self.record
+        record.ended = time.time()
+        for seconds in (record.seconds, record.due):
             seconds.sort(key=lambda second: (second.at, second.name))
-        return self.record.model_copy(deep=True)
+        self._start(Record(title="", started=record.ended, ended=record.ended, placement=list(record.placement)))
+        return record
 
     def event(self, kind: EventKind, text: str, phase: PhaseName | None = None) -> None:
         """Notes what happens now; the log tells it, too, to those who wait."""
@@ -188,7 +194,7 @@ class Recorder:
 
     def due(self, started: float, ended: float) -> Summary:
         """Of the turns that were due from ``started`` to ``ended``, as far as they are answered by now."""
-        seconds = [second for at, second in self._due.items() if int(started) <= at < ended]
+        seconds = [second for second in self.record.due if int(started) <= second.at < ended]
         return Summary.of(seconds, ended - started)
 
     def _count(self) -> None:
@@ -229,3 +235,13 @@ class Recorder:
                 self.record.failures.append(failure)
             failure.count += item["count"]
         self.record.generator.append(GeneratorSample(**counted["generator"]))
+        self._roll_up(time.time())
+
+    def _roll_up(self, now: float) -> None:
+        if now - self._rolled < ROLL_SECONDS:
+            return
+        self._rolled = now
+        roll_up(self.record, now)
+        # Seconds so old are complete. Should one be counted once more, it is added up the next time.
+        self._seconds = {key: second for key, second in self._seconds.items() if second.at > now - FINE_SECONDS}
+        self._due = {at: second for at, second in self._due.items() if at > now - FINE_SECONDS}

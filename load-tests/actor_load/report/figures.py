@@ -242,8 +242,13 @@ class Figures:
         return figures
 
     def _cpu_limits(self, container: str) -> list[Limit]:
-        limits = {_used(pod, container, "cpu_limit") for sample in self.record.placement for pod in sample.pods}
-        return [Limit(limit, f"limit {limit:g}") for limit in sorted(limits - {None}, key=float)]
+        limits = {
+            limit
+            for sample in self.record.placement
+            for pod in sample.pods
+            if (limit := _used(pod, container, "cpu_limit")) is not None
+        }
+        return [Limit(limit, f"limit {limit:g}") for limit in sorted(limits)]
 
     def generator(self) -> list[Figure]:
         """CPU of the generator's processes, and users."""

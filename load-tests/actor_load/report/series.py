@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
+from actor_load.history import MOST_POINTS, point_width
 from actor_load.record import (
     GeneratorSample,
     Histogram,
@@ -22,17 +23,11 @@ from actor_load.subjects import ALL, TURN, belongs
 
 Row = dict[str, float | None]
 
-MOST_POINTS: Final = 600
-"""Of a series: more than a screen has room for."""
-
 REQUESTS_A_BIN: Final = 20
 """A percentile of fewer says little: slow runs get wider bins."""
 
 FEWEST_POINTS: Final = 60
 """About as many bins there are at least, however few requests they have."""
-
-WIDTHS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-"""Seconds that people count in."""
 
 PERCENTILES: Final = {"p50": 50, "p95": 95, "p99": 99}
 
@@ -55,7 +50,9 @@ class Span:
         lasted = min(last, record.ended) - max(first, record.started)
         answered = sum(second.answered for second in record.seconds if first <= second.at < last)
         wanted = min(REQUESTS_A_BIN * lasted / max(answered, 1), 0.95 * lasted / FEWEST_POINTS)
-        return cls((record.started, record.ended), first, last, _width(max(wanted, lasted / MOST_POINTS)))
+        # What a long run has added up is not taken apart again.
+        widest = max((second.width for second in record.seconds if first <= second.at < last), default=1)
+        return cls((record.started, record.ended), first, last, point_width(max(wanted, lasted / MOST_POINTS, widest)))
 
     @property
     def origin(self) -> int:
@@ -238,10 +235,6 @@ def pending(record: Record, span: Span) -> list[Row]:
 def active(pod: PodSample) -> float | None:
     """Active actors of all types of a pod."""
     return None if pod.active_actors is None else float(sum(pod.active_actors.values()))
-
-
-def _width(at_least: float) -> int:
-    return next((width for width in WIDTHS if width >= at_least), ceil(at_least / 3600) * 3600)
 
 
 def _one(values: list[float], *, mean: bool) -> float:
