@@ -200,7 +200,7 @@ class Record(Part):
     """Of the parts: Locust, Dapr's sidecar and control plane, Kubernetes, the images under load."""
     seconds: list[Second] = Field(default_factory=list)
     due: list[Second] = Field(default_factory=list)
-    """The turns among them by the second in which they were due, or begun, all under one name."""
+    """The turns among them by the second in which they were due, or sent."""
     failures: list[Failure] = Field(default_factory=list)
     generator: list[GeneratorSample] = Field(default_factory=list)
     events: list[Event] = Field(default_factory=list)

@@ -55,7 +55,7 @@ class Tally:
         self._self = psutil.Process()
         self._self.cpu_percent()  # the first call only sets the mark
         self._seconds: dict[tuple[int, str], _Bucket] = defaultdict(_Bucket)
-        self._due: dict[int, _Bucket] = defaultdict(_Bucket)
+        self._due: dict[tuple[int, str], _Bucket] = defaultdict(_Bucket)
         self._failures: Counter[tuple[str, str]] = Counter()
         environment.events.request.add_listener(self._on_request)
 
@@ -67,7 +67,7 @@ class Tally:
         runner = self._environment.runner
         return {
             "seconds": [bucket.told(at, name) for (at, name), bucket in seconds.items()],
-            "due": [bucket.told(at, TURN_PREFIX) for at, bucket in due.items()],
+            "due": [bucket.told(at, name) for (at, name), bucket in due.items()],
             "failures": [{"name": name, "error": error, "count": count} for (name, error), count in failures.items()],
             "generator": {
                 "at": time.time(),
@@ -84,7 +84,7 @@ class Tally:
         failed = exception is not None
         self._seconds[int(time.time()), name].count(response_time or 0, failed=failed)
         if name.startswith(TURN_PREFIX):
-            self._due[int(start_time)].count(response_time or 0, failed=failed)
+            self._due[int(start_time), name].count(response_time or 0, failed=failed)
         if failed:
             self._failures[name, f"{type(exception).__name__}: {exception}"[:ERROR_CHARACTERS]] += 1
 
@@ -159,7 +159,7 @@ class Recorder:
         self.record = record
         self._phases = phases(record)
         self._seconds: dict[tuple[int, str], Second] = {}
-        self._due: dict[int, Second] = {}
+        self._due: dict[tuple[int, str], Second] = {}
         self._failures: dict[tuple[str, str], Failure] = {}
         self._watch = watch
         self._rolled = record.started
@@ -210,21 +210,17 @@ class Recorder:
             self._add(counted)
 
     def _add(self, counted: dict[str, Any]) -> None:
-        for item in counted["seconds"]:
-            second = self._seconds.get((item["at"], item["name"]))
-            if second is None:
-                second = self._seconds[item["at"], item["name"]] = Second(at=item["at"], name=item["name"])
-                self.record.seconds.append(second)
-            second.add(item)
-        for item in counted["due"]:
-            second = self._due.get(item["at"])
-            if second is None:
-                second = self._due[item["at"]] = Second(at=item["at"], name=item["name"])
-                self.record.due.append(second)
-            second.add(item)
-        if self._watch:
-            for kind in ("seconds", "due"):
-                for item in counted[kind]:
+        for kind, known, kept in (
+            ("seconds", self._seconds, self.record.seconds),
+            ("due", self._due, self.record.due),
+        ):
+            for item in counted[kind]:
+                second = known.get((item["at"], item["name"]))
+                if second is None:
+                    second = known[item["at"], item["name"]] = Second(at=item["at"], name=item["name"])
+                    kept.append(second)
+                second.add(item)
+                if self._watch:
                     self._watch.add(item, self._phases, due=kind == "due")
         for item in counted["failures"]:
             failure = self._failures.get((item["name"], item["error"]))
@@ -244,4 +240,4 @@ class Recorder:
         roll_up(self.record, now)
         # Seconds so old are complete. Should one be counted once more, it is added up the next time.
         self._seconds = {key: second for key, second in self._seconds.items() if second.at > now - FINE_SECONDS}
-        self._due = {at: second for at, second in self._due.items() if at > now - FINE_SECONDS}
+        self._due = {key: second for key, second in self._due.items() if second.at > now - FINE_SECONDS}

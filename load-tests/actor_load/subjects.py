@@ -41,15 +41,8 @@ def summary(record: Record, what: str, phase: PhaseName | None = None) -> Summar
 
 
 def _by_phase(record: Record, what: str) -> Iterable[Second]:
-    if what == TURN:
-        return record.due
-    turns = record.due if what == ALL else ()
-    others = (
-        second
-        for second in record.seconds
-        if belongs(second.name, what) and not (what == ALL and second.name.startswith(TURN_PREFIX))
-    )
-    return [*turns, *others]
+    yield from (one for one in record.due if belongs(one.name, what))
+    yield from (one for one in record.seconds if belongs(one.name, what) and not one.name.startswith(TURN_PREFIX))
 
 
 def present(record: Record) -> list[str]:

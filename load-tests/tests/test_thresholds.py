@@ -199,17 +199,20 @@ def phased(*, due: list[Second], seconds: list[Second]) -> Record:
 
 def test_a_turn_belongs_to_the_phase_in_which_it_was_due_and_a_call_to_that_in_which_it_was_answered() -> None:
     run = phased(
-        due=[second(1010, latency_ms={100.0: 20}), second(1025, latency_ms={9000.0: 10})],
+        due=[second(1010, latency_ms={100.0: 20}), second(1025, "turn (due)", latency_ms={9000.0: 10})],
         seconds=[
             second(1010, latency_ms={100.0: 20}),
-            second(1077, latency_ms={9000.0: 10}),
+            second(1077, "turn (due)", latency_ms={9000.0: 10}),
             second(1061, name="BeginTurn", latency_ms={5.0: 4}),
             second(1090, name="BeginTurn", latency_ms={7.0: 1}),
         ],
     )
-    assert details("turn@step:p99<1s, turn@overload:p50<1s, call@change:max<6, all@step:rate>=1/s", run) == [
+    assert details(
+        "turn@step:p99<1s, turn@overload:p50<1s, turn (due)@overload:p50<1s, call@change:max<6, all@step:rate>=1/s", run
+    ) == [
         "p99 of turns in step is 100 ms: turn@step:p99<1s holds",
         "p50 of turns in overload is 9000 ms: turn@overload:p50<1s is broken",
+        "p50 of turn (due) in overload is 9000 ms: turn (due)@overload:p50<1s is broken",
         "max of actor calls in change is 5 ms: call@change:max<6 holds",
         "rate of all requests in step is 1/s: all@step:rate>=1/s holds",
     ]
@@ -304,6 +307,16 @@ class TestAbort:
         latencies = dict.fromkeys(range(1000, 1010), 900.0) | dict.fromkeys(range(1010, 1040), 1.0)
         assert self.aborted("turn@spike:max<300!abort", latencies) == []
         assert [at for at, _ in self.aborted("turn@usual:max<300!abort", latencies)] == [1005]
+
+    def test_one_name_in_a_phase_is_judged_by_when_its_turns_were_due(self) -> None:
+        found: list[str] = []
+        watch = Watch(parse("turn (due)@spike:p95<300!abort"), 5, lambda check: found.append(check.detail))
+        phases = between(self.EVENTS, 1040)
+        watch.add(vars(second(1020, "turn (due)", latency_ms={1.0: 9})), phases, due=False)
+        watch.add(vars(second(1012, "turn (due)", latency_ms={900.0: 9})), phases, due=True)
+        for now in range(1020, 1040):
+            watch.look(1000, now, phases)
+        assert found == ["p95 of turn (due) in spike is 900 ms: turn (due)@spike:p95<300!abort is broken"]
 
     def test_a_rate_is_of_the_time_so_far(self) -> None:
         latencies = dict.fromkeys(range(1000, 1010), 1.0)

@@ -49,7 +49,7 @@ def load_run(seconds=SECONDS, seed=5):
         settings={"target": "http://198.18.0.1:30010", "scenario": "tour", "pods": "1,3,6,2", "max_p95": "300"},
         versions={"Locust": "2.47.0", "Dapr sidecar": "1.18.1", "Kubernetes": "v1.34.4"},
         seconds=answered,
-        due=[second.model_copy(update={"name": "turn"}) for second in answered if second.name.startswith("turn")],
+        due=[second.model_copy() for second in answered if second.name.startswith("turn")],
         failures=[Failure(name="turn", error="HTTPError: 503 Server Error <no host> & more", count=9)],
         generator=[sample for at in range(seconds) for sample in _generator(at, chance)],
         events=[event for event in _events() if event.at <= STARTED + seconds],
