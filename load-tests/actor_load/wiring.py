@@ -18,21 +18,23 @@ from locust.runners import WorkerRunner
 from locust.web import WebUI
 
 from actor_load import preflight, recorder, report, scenarios, users, web
+from actor_load.abort import Watch
 from actor_load.cluster import HostDeployment
 from actor_load.conductor import GAVE_UP, Conductor, Plan
 from actor_load.errors import LoadError
 from actor_load.options import DEFAULT_RUN_SECONDS, DEFAULT_USERS, Options, sidecar
 from actor_load.placement.observer import Observer, Watched
 from actor_load.placement.stream import PlacementStream
+from actor_load.record import Check
 from actor_load.recorder import Recorder
 from actor_load.report import terminal
 from actor_load.scenarios.stage import Stage
 from actor_load.shapes import Shape, StepsToKnee, shape
-from actor_load.thresholds import judge
 from actor_load.users import actors, visits
 from actor_load.users.arrivals import Arrivals
 from actor_load.users.conversation import Conversation
 from actor_load.users.visits import Visits
+from actor_load.verdict import judge
 
 LAST_REPORTS_SECONDS: Final = 2.0
 """After a run in the web UI the workers' last reports come in."""
@@ -75,6 +77,7 @@ class Commander:
         self._stage: Stage | None = None
         self._shape: Shape | None = None
         self._unfinished = False
+        self._aborted: Check | None = None
         self._choose_users(options)
         if self._headless:
             self._look(options)  # before workers are waited for
@@ -127,10 +130,12 @@ class Commander:
         self._choose_users(options)
         self._look(options)
         self._unfinished = True
+        self._aborted = None
+        watch = Watch(options.thresholds, options.abort_after, lambda check: gevent.spawn(self._abort, check))
         most, spawn_rate = parsed.num_users or DEFAULT_USERS, parsed.spawn_rate or 1
         classes = ", ".join(sorted(user.__name__ for user in self._environment.user_classes))
         if options.scenario == "none":
-            self._recorder.begin(options, f"{options.shape}: {classes}")
+            self._recorder.begin(options, f"{options.shape}: {classes}", watch)
             self._shape = shape(
                 options,
                 users=most,
@@ -140,7 +145,7 @@ class Commander:
                 event=self._recorder.event,
             )
             return self._shape
-        self._recorder.begin(options, f"scenario {options.scenario}")
+        self._recorder.begin(options, f"scenario {options.scenario}", watch)
         self._stage = Stage(
             scenarios.SCRIPTS[options.scenario],
             environment=self._environment,
@@ -151,6 +156,14 @@ class Commander:
             rounds=self._rounds,
         )
         return self._stage
+
+    def _abort(self, check: Check) -> None:
+        """A threshold is broken for good: the run ends, and has failed whatever its last turns do."""
+        self._aborted = Check(name="the run came to its end", passed=False, detail=f"aborted: {check.detail}")
+        self._recorder.event("problem", self._aborted.detail)
+        if self._stage:
+            self._stage.stop()
+        self._conductor.leave()
 
     def _on_terminate(self) -> None:
         log.info("terminated: the run ends")
@@ -185,7 +198,7 @@ class Commander:
         record = self._recorder.finish()
         if isinstance(self._shape, StepsToKnee) and (section := self._shape.section()):
             record.sections.append(section)
-        record.checks = judge(options, record)
+        record.checks = [*judge(options.thresholds, record), *([self._aborted] if self._aborted else [])]
         terminal.show(record, terminal.console())
         if options.report:
             folder = Path(options.report)

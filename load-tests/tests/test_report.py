@@ -16,6 +16,7 @@ from actor_load import report, words
 from actor_load.placement.ring import Ring
 from actor_load.record import (
     Check,
+    Container,
     Event,
     GeneratorSample,
     Host,
@@ -120,6 +121,16 @@ class TestSeries:
         found = run(2, seconds=[second(0, [5.0]), second(0, [900.0, 901.0], name="retry turn")])
         rows = series.traffic(found, series.Span.of(found))
         assert (rows[0]["slowest"], rows[0]["answered"]) == (5, pytest.approx(1 / 0.6, abs=0.001))
+
+    def test_turns_that_were_due_stand_beside_those_that_were_answered(self):
+        late = [second(3, [3000.0, 2000.0, 1000.0])]
+        due = [second(at, [1000.0 * (3 - at)]) for at in range(3)]
+        found = run(4, seconds=[*late, second(0, [1.0, 2.0], name="BeginTurn")], due=due)
+        span = series.Span((STARTED, STARTED + 4), int(STARTED), int(STARTED) + 4, 1)
+        rows = series.traffic(found, span, "turn")
+        assert [round(row["answered"] * span.seconds(number)) for number, row in enumerate(rows)] == [0, 0, 0, 3]
+        assert [round(row["due"] * span.seconds(number)) for number, row in enumerate(rows)] == [1, 1, 1, 0]
+        assert not any("due" in row for row in series.traffic(found, span, "call"))
 
     def test_a_stall_has_a_rate_of_zero_and_no_latency_and_what_is_alone_is_marked(self):
         found = run(8, seconds=[second(at, [1, 2, 3]) for at in (0, 1, 2, 5)])
@@ -318,21 +329,61 @@ class TestPalette:
 
 class TestHeadline:
     def test_it_has_the_runs_figures(self, record):
-        seen = record.summary()
+        turns = record.summary(prefix="turn")
         found = {figure.name: figure for figure in overview.headline(record)}
         assert list(found) == [
-            *("requests/s", "turns/s", "p50", "p95", "p99", "slowest", "failed", "retried", "pods", "generator CPU")
+            *("turns/s", "turns due/s", "p50 of turns", "p95 of turns", "p99 of turns", "p99.9 of turns"),
+            *("slowest turn", "failed turns", "actor calls/s", "p50 of actor calls", "p95 of actor calls"),
+            *("p99 of actor calls", "p99.9 of actor calls", "slowest actor call", "failed actor calls"),
+            *("retried", "pods", "generator CPU"),
         ]
-        assert found["requests/s"].value == words.rate((seen.answered - seen.failed) / SECONDS)
-        assert found["p95"].value == words.latency(seen.percentile_ms(95))
-        assert found["failed"].value == str(seen.failed) == "9"
+        assert found["turns/s"].value == words.rate((turns.answered - turns.failed) / SECONDS)
+        assert found["turns due/s"].value == words.rate(turns.answered / SECONDS)
+        assert found["p99.9 of turns"].value == words.latency(turns.percentile_ms(99.9))
+        assert found["p95 of actor calls"].value == words.latency(record.summary(prefix="Get").percentile_ms(95))
+        assert found["failed turns"].value == str(turns.failed) == "9"
         assert found["retried"].value == str(sum(one.answered for one in record.seconds if one.name == "retry turn"))
         assert found["pods"].value == "1 → 3 → 6 → 2"
         assert float(found["generator CPU"].value) == round(max(one.cpu_cores for one in record.generator), 2)
 
-    def test_where_all_requests_are_turns_their_rate_stands_once(self):
+    def test_what_a_run_has_none_of_has_no_figure(self):
         found = overview.headline(run(10, seconds=[second(0, [1.0])]))
-        assert [figure.name for figure in found if figure.name.endswith("/s")] == ["turns/s"]
+        assert not [figure.name for figure in found if "call" in figure.name or "due" in figure.name]
+        found = overview.headline(run(10, seconds=[second(0, [1.0], name="BeginTurn")]))
+        assert not [figure.name for figure in found if "turn" in figure.name]
+
+    def test_each_phase_has_a_row_of_turns_and_one_of_actor_calls(self, record):
+        rows = overview.by_phase(record)
+        assert [row[:3] for row in rows if row[0] == "turns"] == [
+            ["turns", "the whole run", "5 min"],
+            ["turns", "ramp", "40 s"],
+            ["turns", "load", "3 min 47 s"],
+            ["turns", "change", "33 s"],
+        ]
+        assert [row[1] for row in rows if row[0] == "actor calls"] == [row[1] for row in rows if row[0] == "turns"]
+        failed = [row[overview.PHASE_COLUMNS.index("failed")] for row in rows if row[0] == "turns"]
+        assert [text.partition(" ")[0] for text in failed] == ["9", "0", "0", "9"]
+
+    def test_a_run_of_one_phase_has_no_table_of_phases(self):
+        assert overview.by_phase(run(10, seconds=[second(0, [1.0])])) == []
+
+    def test_a_container_that_its_cpu_limit_stopped_is_a_warning_and_one_of_which_nothing_is_known_is_none(self):
+        def look(**more):
+            return [pod(containers={"app": Container(cpu_cores=0.4, **more)})]
+
+        found = looks(look(cpu_limit=0.5), look(cpu_limit=0.5, throttled=0.2), look(cpu_limit=0.5, throttled=0.4))
+        (warning,) = overview.warnings(run(6, placement=found))
+        assert warning.startswith(
+            "app was stopped by its CPU limit (0.5 cores) in 30.0 % of its periods (40.0 % at most)"
+        )
+        assert [chart.title for chart in figures.Figures(run(6, placement=found)).resources()] == [
+            "CPU of app",
+            "Throttling of app",
+        ]
+        for unknown in (look(cpu_limit=0.5), look(), look(cpu_limit=0.5, throttled=0.0)):
+            assert overview.warnings(run(6, placement=looks(unknown, unknown))) == []
+        titles = [chart.title for chart in figures.Figures(run(6, placement=looks(look(cpu_limit=1)))).resources()]
+        assert titles == ["CPU of app"]
 
     def test_a_generator_near_its_core_is_a_warning_and_one_that_was_there_for_a_moment_is_not(self, record):
         assert any("near a core in worker-0" in line for line in overview.warnings(record))
@@ -419,8 +470,8 @@ class TestFiles:
         for said in (
             record.title,
             overview.verdict(record),
-            "Latency",
-            "Throughput and errors",
+            "Latency of turns",
+            "Turns a second",
             "Active actors by pod",
             "CPU, cores",
             "3 scaled from 1 to 3 pods",
@@ -502,7 +553,7 @@ class TestTerminal:
             "FAILED Scale from 6 to 2 pods: no turn failed: 9 of 1,204 failed",
             "FAILED 2 of 5 checks",
         ]
-        assert any("p95 55 ms" in line for line in lines)
+        assert any("p95 of turns " in line for line in lines)
         assert any(re.fullmatch(r"abcde\s+fghij\s+1,204\s*", line) for line in lines)
 
     def test_text_of_others_is_shown_as_it_is(self):

@@ -109,14 +109,14 @@ def test_a_chart_says_in_words_what_it_shows(shown):
         "charts => charts.map(chart => chart.getAttribute('aria-label'))"
     )
     assert len(words) == drawn.locator("figure").count()
-    assert any(said.startswith("Latency. Half of the requests took") for said in words)
+    assert any(said.startswith("Latency of turns. Half of them took") for said in words)
     assert drawn.locator("table th[scope=col]").count() >= 30
     assert drawn.locator("table").count() == drawn.locator("table:has(tbody th[scope=row])").count()
 
 
 def test_pointing_at_a_second_tells_its_numbers(shown):
     drawn, _ = shown
-    chart = chart_of(drawn, "Latency", number=3).locator(".chart")
+    chart = chart_of(drawn, "Latency of turns", number=3).locator(".chart")
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
     drawn.mouse.move(box["x"] + box["width"] * 0.37, box["y"] + box["height"] * 0.5)
@@ -129,7 +129,7 @@ def test_pointing_at_a_second_tells_its_numbers(shown):
 
 def test_dragging_zooms_every_chart_of_that_time_and_a_click_shows_all_again(shown):
     drawn, seen = shown
-    latency = chart_of(drawn, "Latency", number=3).locator(".chart")
+    latency = chart_of(drawn, "Latency of turns", number=3).locator(".chart")
     others = [chart_of(drawn, title).locator(".chart") for title in ("CPU of daprd", "Users")]
     before = [axis_labels(chart) for chart in (latency, *others)]
     latency.scroll_into_view_if_needed()

@@ -18,6 +18,7 @@ MILLISECONDS: Final = "datum.value < 1000 ? format(datum.value, '~r') + ' ms' : 
 PLAIN: Final = "format(datum.value, ',~g')"
 MIB: Final = "format(datum.value, ',~r') + ' MiB'"
 CORES: Final = "format(datum.value, '~g')"
+PERCENT: Final = "format(datum.value, '.0%')"
 
 Data = dict[str, list[dict[str, Any]]]
 """Name -> rows, of what a chart draws."""

@@ -13,6 +13,7 @@ from actor_load.report.charts import CORES, Data, TimeChart, coloured, configure
 from actor_load.report.figures import Figure, Figures
 from actor_load.report.marks import Mark, gravest_first
 from actor_load.report.palette import INK, MUTED, in_light
+from actor_load.subjects import present
 
 WIDTH: Final = 1600
 """Pixels of the whole picture, or next to it."""
@@ -39,9 +40,10 @@ def draw(record: Record) -> bytes:
 
 def spec(record: Record) -> dict[str, Any]:
     figures = Figures(record)
+    what = present(record)[0]
     found = [
-        figures.latency(height=190),
-        figures.throughput(height=110),
+        figures.latency(what, height=190),
+        figures.throughput(what, height=110),
         figures.placement(height=170),
         _cpu(record, figures),
     ]
