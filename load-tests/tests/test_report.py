@@ -34,7 +34,6 @@ from actor_load.report import (
     marks,
     overview,
     page,
-    palette,
     picture,
     pods,
     series,
@@ -282,26 +281,6 @@ class TestCharts:
         svg = vl_convert.vegalite_to_svg(chart)
         assert "host_a_1__s _w_" in svg
         assert re.search(r'<path d="M0,[^"]+L[^"]+" stroke="var\(--series-1\)" stroke-width="1.75"', svg)
-
-
-class TestPalette:
-    @staticmethod
-    def luminance(colour):
-        """As WCAG 2 defines it."""
-        parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    @pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK], ids=["light", "dark"])
-    def test_text_and_lines_stand_out_from_both_backgrounds(self, colours):
-        for name in set(colours) - {"paper", "panel", "grid"}:
-            for background in ("paper", "panel"):
-                dark, light = sorted(self.luminance(colours[one]) for one in (name, background))
-                wanted = 3 if name.startswith("series") else 4.5
-                assert (light + 0.05) / (dark + 0.05) >= wanted, (name, background)
-
-    def test_a_light_and_a_dark_page_have_the_same_names(self):
-        assert set(palette.LIGHT) == set(palette.DARK)
 
 
 class TestHeadline:

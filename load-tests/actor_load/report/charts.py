@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 import altair as alt
 from altair.utils.schemapi import debug_mode
 
+from actor_load.palette import BAD, GRID, INK, MUTED, PAPER, SERIES
 from actor_load.report.marks import KINDS, Mark, labelled
-from actor_load.report.palette import BAD, GRID, INK, MUTED, PAPER, SERIES
 from actor_load.report.series import Row, Span
 
 MILLISECONDS: Final = "datum.value < 1000 ? format(datum.value, '~r') + ' ms' : format(datum.value / 1000, '~r') + ' s'"

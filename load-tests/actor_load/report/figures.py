@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from actor_load import words
+from actor_load.palette import BAD, SERIES
 from actor_load.record import PodSample, Record
 from actor_load.report import pods as podlist
 from actor_load.report import series
@@ -22,7 +23,6 @@ from actor_load.report.charts import (
     safe,
 )
 from actor_load.report.marks import marks
-from actor_load.report.palette import BAD, SERIES
 from actor_load.report.series import Row, Span
 from actor_load.report.spread import Spread
 

@@ -11,9 +11,9 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from actor_load import words
+from actor_load import palette, words
 from actor_load.record import Event, Record, Section, Summary
-from actor_load.report import overview, palette, pods
+from actor_load.report import overview, pods
 from actor_load.report.charts import unchecked
 from actor_load.report.figures import Figure, Figures
 from actor_load.report.marks import numbered

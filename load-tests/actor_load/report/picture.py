@@ -7,12 +7,12 @@ from typing import Any, Final, Literal
 import altair as alt
 import vl_convert
 
+from actor_load.palette import INK, MUTED, in_light
 from actor_load.record import Record
 from actor_load.report import overview, series
 from actor_load.report.charts import CORES, Data, TimeChart, coloured, configured, kind_colour, safe, unchecked
 from actor_load.report.figures import Figure, Figures
 from actor_load.report.marks import Mark, gravest_first
-from actor_load.report.palette import INK, MUTED, in_light
 
 WIDTH: Final = 1600
 """Pixels of the whole picture, or next to it."""
