@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from actor_load.errors import LoadError
 from actor_load.options import Options
-from actor_load.record import EventKind, Figure, Section, Summary, Table
+from actor_load.record import EventKind, Figure, Knee, Section, Summary, Table
 from actor_load.words import counted
 
 Tick = tuple[int, float]
@@ -352,6 +352,7 @@ class StepsToKnee:
             started=self._started,
             ended=self._ended or self._clock(),
             figures=figures,
+            knee=Knee(rate=knee.seen.rate, users=knee.users, p95_ms=knee.seen.percentile_ms(95)) if knee else None,
             tables=[
                 Table(
                     title="Steps, in order of time",

@@ -20,7 +20,7 @@ HEADINGS = [
     "Scale from 1 to 3 pods",
     "Scale from 3 to 6 pods",
     "Scale from 6 to 2 pods",
-    "Latency, throughput and errors",
+    "Throughput, latency and errors",
     "Placement",
     "Shares of the pods",
     "CPU and memory of the pods",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from actor_load import words
-from actor_load.palette import BAD, SERIES
-from actor_load.record import PodSample, Record
+from actor_load.palette import BAD, INK, SERIES
+from actor_load.record import RETRY_PREFIX, TURN_PREFIX, PodSample, Record, Second, Summary
 from actor_load.report import pods as podlist
 from actor_load.report import series
 from actor_load.report.charts import (
@@ -31,18 +31,20 @@ PAGE_FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sa
 LATENCIES: Final = (
     Series("p50", SERIES[0], 2.25),
     Series("p95", SERIES[1], 1.75),
-    Series("p99", SERIES[3], 1.25),
-    Series("slowest", SERIES[9], 1, (1, 3)),
+    Series("p99", SERIES[3], 1.5, (6, 2)),
+    Series("slowest", SERIES[7], 1.25, (1, 2)),
 )
 RATES: Final = (Series("answered", SERIES[0]), Series("failed", BAD, 2))
 HOSTS: Final = (
     Series("actor hosts", SERIES[0], 2.5),
     Series("ready pods", SERIES[1], 1.75, (5, 3)),
-    Series("changes of the table", SERIES[9], 1.5, (1, 2)),
+    Series("changes of the table", SERIES[7], 1.5, (1, 2)),
 )
-MOVED: Final = (Series("rebalanced", SERIES[1], 2), Series("deactivated", SERIES[9], 1.5, (5, 3)))
+MOVED: Final = (Series("rebalanced", SERIES[1], 2), Series("deactivated", SERIES[7], 1.5, (5, 3)))
 SMALL: Final = 150
 LARGE: Final = 230
+TURNS: Final = "Turns"
+CALLS: Final = "Actor calls"
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,22 @@ class Figures:
         self._pods = coloured(
             [label for label in dict.fromkeys(self.labels.values()) if label not in others] + others[:1]
         )
-        self.traffic = series.traffic(record, self.span)
+        self._latencies = series.latencies(record, self.span)
 
     @property
     def binned(self) -> str:
         """How wide a point is."""
         return f"Each point is {words.lasted(self.span.width)}."
 
+    def traffic(self, *, rate: int = SMALL, latency: int = LARGE, wide: bool = True) -> list[Figure]:
+        """Turns a second first, then how long all took, and calls of actors; ``rate`` and ``latency`` are heights."""
+        rates = self.throughput(height=rate, wide=wide)
+        latencies = self.latency(height=latency, wide=wide)
+        return [*rates[:1], *([latencies] if latencies else []), *rates[1:]]
+
     def latency(self, *, height: int = LARGE, wide: bool = True) -> Figure | None:
         """Percentiles over time."""
-        if not any(row["p50"] is not None for row in self.traffic):
+        if not any(row["p50"] is not None for row in self._latencies):
             return None
         limits = [
             Limit(float(bound), f"{name} at most {words.latency(float(bound))}")
@@ -107,7 +115,7 @@ class Figures:
             f"By the time of the answer, logarithmic; failed requests count for the slowest alone. {self.binned}",
             f"Half of the requests took {words.latency(seen.percentile_ms(50))} or less, 95 % "
             f"{words.latency(seen.percentile_ms(95))}, the slowest {words.latency(seen.slowest_ms)}.",
-            self.traffic,
+            self._latencies,
             LATENCIES,
             unit=MILLISECONDS,
             logarithmic=True,
@@ -117,24 +125,32 @@ class Figures:
             wide=wide,
         )
 
-    def throughput(self, *, height: int = SMALL, wide: bool = True) -> Figure | None:
-        """Answered and failed a second."""
-        if not self.record.seconds:
-            return None
-        bound = self.record.settings.get("min_rate")
-        seen = self.record.summary(self.span.started, self.span.ended)
-        return self._over_time(
-            "Throughput and errors",
-            f"Requests a second; a red triangle marks where some failed. {self.binned}",
-            f"{seen.answered:,} requests were answered, {seen.failed:,} of them failed.",
-            self.traffic,
-            RATES,
-            limits=[Limit(float(bound), f"at least {bound}/s")] if bound else (),
-            gaps=True,
-            bars="failed",
-            height=height,
-            wide=wide,
-        )
+    def throughput(self, *, height: int = SMALL, wide: bool = True) -> list[Figure]:
+        """Answered and failed a second, turns apart from calls of actors: of these there may be a hundred times as
+        many."""
+        found = []
+        kinds = self._by_kind(self.record.started, self.record.ended + 1)
+        bound = self.record.settings.get("min_rate") if len(kinds) == 1 else None
+        for kind, seconds in self._by_kind(self.span.started, self.span.ended).items():
+            seen = Summary.of(seconds, self.span.duration)
+            found.append(
+                self._over_time(
+                    f"{kind} a second",
+                    f"Answered without failure; a red triangle marks where some failed. {self.binned}",
+                    f"{seen.answered:,} were answered, {seen.failed:,} of them failed.",
+                    series.rates(seconds, self.span),
+                    RATES,
+                    limits=[
+                        *([Limit(float(bound), f"at least {bound}/s")] if bound else []),
+                        *self._knee(kind),
+                    ],
+                    gaps=True,
+                    bars="failed",
+                    height=height,
+                    wide=wide,
+                )
+            )
+        return found
 
     def placement(self, *, height: int = LARGE, wide: bool = True) -> Figure | None:
         """Active actors of each pod, one on the other."""
@@ -269,6 +285,26 @@ class Figures:
             "; ".join(f"{row['pod']} {row['share']:.1%}, predicted {row['predicted']:.1%}" for row in rows),
             Shares("shares", rows),
         )
+
+    def _by_kind(self, started: float, ended: float) -> dict[str, list[Second]]:
+        """What was answered in whole seconds of that time, without retries."""
+        found: dict[str, list[Second]] = {}
+        for second in sorted(self.record.seconds, key=lambda second: not second.name.startswith(TURN_PREFIX)):
+            if int(started) <= second.at < int(ended) and not second.name.startswith(RETRY_PREFIX):
+                kind = TURNS if second.name.startswith(TURN_PREFIX) else CALLS
+                found.setdefault(kind, []).append(second)
+        return found
+
+    def _knee(self, kind: str) -> list[Limit]:
+        """The knees that were found in this time with requests of that kind alone."""
+        return [
+            Limit(section.knee.rate, f"knee {words.rate(section.knee.rate)}/s", INK)
+            for section in self.record.sections
+            if section.knee
+            and self.span.started <= section.started
+            and section.ended <= self.span.ended
+            and list(self._by_kind(section.started + 1, section.ended)) == [kind]
+        ]
 
     def _over_time(
         self,

@@ -13,16 +13,18 @@ BUSY_CORES: Final = 0.85
 
 
 def headline(record: Record) -> list[Figure]:
-    """Rate, latencies, failures, retries, pods, generator. Retries are no requests of their own."""
+    """The knee, where it was looked for; rate, latencies, failures, retries, pods, generator. Retries are no requests
+    of their own."""
     everything = record.summary()
     turns = record.summary(prefix=TURN_PREFIX)
     name = "turns/s" if turns.answered == everything.answered else "requests/s"
     figures = [
+        *_knee(record),
         Figure(
             name=name,
             value=words.rate(_rate(record, everything)),
             note=f"{everything.answered - everything.failed:,} in {words.lasted(record.ended - record.started)}",
-        )
+        ),
     ]
     if turns.answered and turns.answered != everything.answered:
         figures.append(Figure(name="turns/s", value=words.rate(_rate(record, turns)), note="of these"))
@@ -106,6 +108,13 @@ def verdict(record: Record) -> str:
     failed = sum(not check.passed for check in checks)
     plural = "check" if len(checks) == 1 else "checks"
     return f"FAILED {failed} of {len(checks)} {plural}" if failed else f"PASSED {len(checks)} of {len(checks)} {plural}"
+
+
+def _knee(record: Record) -> list[Figure]:
+    if not (knee := record.knee):
+        return []
+    note = f"within bounds, with {words.counted(knee.users, 'user')}, p95 {words.latency(knee.p95_ms)}"
+    return [Figure(name="knee", value=f"{words.rate(knee.rate)}/s", note=note)]
 
 
 def _rate(record: Record, summary: Summary) -> float:

@@ -78,7 +78,7 @@ def _render(record: Record) -> str:
         warnings=overview.warnings(record),
         when=f"{words.clock(record.started)}, {words.lasted(record.ended - record.started)}",
         parts=[_part(record, section) for section in record.sections],
-        traffic=[figure for figure in (figures.latency(), figures.throughput()) if figure],
+        traffic=figures.traffic(),
         placement=[figure for figure in (figures.placement(), *figures.table()) if figure],
         shares=[figures.shares(one) for one in spread[-_SHARE_CHARTS:]],
         spread=_Table(_SPREAD_COLUMNS, _spread(record, spread), _SPREAD_TITLE),
@@ -103,14 +103,11 @@ def _render(record: Record) -> str:
 
 def _part(record: Record, section: Section) -> _Part:
     figures = Figures(record, section.started, section.ended)
-    drawn = [
-        figures.latency(height=170, wide=False),
-        figures.throughput(height=170, wide=False),
-        figures.placement(height=170, wide=True),
-    ]
+    placement = figures.placement(height=170, wide=True)
+    drawn = [*figures.traffic(rate=170, latency=170, wide=False), *([placement] if placement else [])]
     began, ended = (words.elapsed(at - int(record.started)) for at in (section.started, section.ended))
     tables = [_Table(table.columns, table.rows, table.title) for table in section.tables]
-    return _Part(section, tables, [figure for figure in drawn if figure], f"{began} to {ended}")
+    return _Part(section, tables, drawn, f"{began} to {ended}")
 
 
 def _bundle() -> str:

@@ -17,6 +17,7 @@ from actor_load.record import (
     PlacementSample,
     PodSample,
     Record,
+    Second,
     percentile,
 )
 
@@ -93,31 +94,43 @@ class Span:
         return (self.started - self.origin) * 1000, (self.ended - self.origin) * 1000
 
 
-def traffic(record: Record, span: Span) -> list[Row]:
-    """``p50``, ``p95``, ``p99`` (ms, of those that did not fail), ``slowest`` (ms, of all), ``answered`` and ``failed``
-    (a second) of every bin; no retries.
+def latencies(record: Record, span: Span) -> list[Row]:
+    """``p50``, ``p95``, ``p99`` (ms, of those that did not fail) and ``slowest`` (ms, of all) of every bin; no retries.
 
     ``alone`` marks a bin with latencies between two without any, which a line cannot show.
     """
     histograms: dict[int, Histogram] = defaultdict(Counter)
     failures: dict[int, Histogram] = defaultdict(Counter)
-    answered: Counter[int] = Counter()
-    failed: Counter[int] = Counter()
     for second in record.seconds:
         number = span.bin_of(second.at)
         if number is not None and not second.name.startswith(RETRY_PREFIX):
             histograms[number].update(second.latency_ms)
             failures[number].update(second.failed_ms)
-            answered[number] += second.answered - second.failed
-            failed[number] += second.failed
     return [
         {
             "at": span.at(number),
             **{name: percentile(histograms[number], percent) for name, percent in PERCENTILES.items()},
             "slowest": max([*histograms[number], *failures[number]], default=None),
+            "alone": float(bool(histograms[number]) and not histograms[number - 1] and not histograms[number + 1]),
+        }
+        for number in span.bins
+    ]
+
+
+def rates(seconds: Iterable[Second], span: Span) -> list[Row]:
+    """``answered`` (without failure) and ``failed`` of every bin, a second."""
+    answered: Counter[int] = Counter()
+    failed: Counter[int] = Counter()
+    for second in seconds:
+        number = span.bin_of(second.at)
+        if number is not None:
+            answered[number] += second.answered - second.failed
+            failed[number] += second.failed
+    return [
+        {
+            "at": span.at(number),
             "answered": round(answered[number] / span.seconds(number), 3),
             "failed": round(failed[number] / span.seconds(number), 3),
-            "alone": float(bool(histograms[number]) and not histograms[number - 1] and not histograms[number + 1]),
         }
         for number in span.bins
     ]
