@@ -39,7 +39,7 @@ def spec(summaries: Iterable[Summary], about: str) -> dict[str, Any]:
 
 def bars(
     spent: Mapping[str, Mapping[str, float]], names: Iterable[str], along: Literal["x", "y"], title: str | None = None
-) -> alt.LayerChart:
+) -> Any:
     """Stacked bars ``along`` an axis: name of a bar -> process -> milliseconds of CPU a turn. ``title`` says what the
     names are.
 
@@ -63,7 +63,7 @@ def bars(
     unit = "milliseconds of CPU a turn"
     order = alt.Order("process:N", sort="ascending" if along == "x" else "descending")  # as the legend has them
     base = alt.Chart(alt.Data(values=rows)).encode(order=order)
-    middle = {"bandPosition": 0.5}
+    middle: Any = {"bandPosition": 0.5}
     if along == "x":
         base = base.encode(y=alt.Y("bar:N", sort=list(spent), title=title))
         drawn, text = base.encode(x=alt.X(**length, title=unit)), base.encode(x=alt.X(**length, **middle))
