@@ -170,8 +170,6 @@ class Figure(Part):
     name: str
     value: str
     note: str = ""
-    number: float | None = None
-    """The value, where runs are compared by it: the higher the better."""
 
 
 class Table(Part):
@@ -180,6 +178,15 @@ class Table(Part):
     title: str
     columns: list[str]
     rows: list[list[str]]
+
+
+class Knee(Part):
+    """The highest rate that kept within the bounds of a search."""
+
+    rate: float
+    """Requests answered without failure in a second."""
+    users: int
+    p95_ms: float | None
 
 
 class Section(Part):
@@ -192,6 +199,8 @@ class Section(Part):
     figures: list[Figure] = Field(default_factory=list)
     tables: list[Table] = Field(default_factory=list)
     checks: list[Check] = Field(default_factory=list)
+    knee: Knee | None = None
+    """Where the section looked for one and found it."""
 
 
 class Record(Part):
@@ -232,6 +241,11 @@ class Record(Part):
     def passed(self) -> bool:
         """Whether every check held."""
         return all(check.passed for check in self.all_checks)
+
+    @property
+    def knee(self) -> Knee | None:
+        """The first that a section found."""
+        return next((section.knee for section in self.sections if section.knee), None)
 
     @property
     def all_checks(self) -> list[Check]:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from actor_load.errors import LoadError
 from actor_load.options import Options
-from actor_load.record import EventKind, Figure, PhaseName, Section, Summary, Table
+from actor_load.record import EventKind, Figure, Knee, PhaseName, Section, Summary, Table
 from actor_load.words import counted
 
 Tick = tuple[int, float]
@@ -345,12 +345,7 @@ class StepsToKnee:
         figures = [Figure(name="bounds", value=f"p95 {_ms(self._knee_p95)}, {_percent(self._knee_error_rate)} failed")]
         if knee := self.knee:
             figures[:0] = [
-                Figure(
-                    name="highest rate within bounds",
-                    value=f"{knee.seen.rate:.1f}/s",
-                    note=_people(knee.users),
-                    number=knee.seen.rate,
-                ),
+                Figure(name="highest rate within bounds", value=f"{knee.seen.rate:.1f}/s", note=_people(knee.users)),
                 Figure(name="p95 at that rate", value=_ms(knee.seen.percentile_ms(95))),
             ]
         if self._bad is not None:
@@ -363,6 +358,7 @@ class StepsToKnee:
             started=self._started,
             ended=self._ended or self._clock(),
             figures=figures,
+            knee=Knee(rate=knee.seen.rate, users=knee.users, p95_ms=knee.seen.percentile_ms(95)) if knee else None,
             tables=[
                 Table(
                     title="Steps, in order of time",

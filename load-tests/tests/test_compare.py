@@ -4,7 +4,7 @@ import json
 
 import pytest
 from actor_load.errors import LoadError
-from actor_load.record import Event, Figure, Record, Second, Section
+from actor_load.record import Event, Knee, Record, Second, Section
 from actor_load.report import __main__ as command
 from actor_load.report.compare import compare
 
@@ -21,15 +21,15 @@ def run(latencies, *, failed=0, knee=None, events=(), **more):
         latency_ms=latencies,
         failed_ms={1.0: failed} if failed else {},
     )
-    found = [] if knee is None else [Figure(name="highest rate within bounds", value=f"{knee:g}/s", number=knee)]
-    knees = Section(title="Steps to the knee", text="", started=STARTED, ended=STARTED + 100, figures=found)
+    found = None if knee is None else Knee(rate=knee, users=knee, p95_ms=200)
+    searched = Section(title="Steps to the knee", text="", started=STARTED, ended=STARTED + 100, knee=found)
     return Record(
         title="steps: Arrivals",
         started=STARTED,
         ended=STARTED + 100,
         seconds=[turns],
         due=[turns],
-        sections=[knees],
+        sections=[searched],
         events=[Event(at=STARTED, kind="phase", text=phase, phase=phase) for phase in events],
         **more,
     )
@@ -53,7 +53,7 @@ def test_a_run_is_no_worse_than_itself():
 
 def test_a_knee_that_fell_or_is_gone_is_worse_and_one_within_the_tolerance_or_higher_is_not():
     found = [(knee, worse(run(USUAL, knee=60), run(USUAL, knee=knee))) for knee in (66, 80, 55, 53, None)]
-    fell = [("-", "highest rate within bounds")]
+    fell = [("-", "knee")]
     assert found == [(66, []), (80, []), (55, []), (53, fell), (None, fell)]
 
 
@@ -106,7 +106,7 @@ class TestCommand:
         assert command.main([new, "--against", old]) == 1
         said = capsys.readouterr().out
         assert "-50.0 %" in said
-        assert "1 of 6 figures are worse by more than 10.0 %: highest rate within bounds of Steps to the knee" in said
+        assert "1 of 6 figures are worse by more than 10.0 %: knee of Steps to the knee" in said
         assert command.main([new, "--against", old, "--tolerance", "60%"]) == 0
         assert command.main([old, "--against", new]) == 0
         assert {path.name for path in files[0].parent.iterdir()} == {"old.json", "new.json"}

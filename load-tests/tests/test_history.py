@@ -121,8 +121,8 @@ def test_the_charts_of_the_whole_run_are_the_same_as_without(hours, width):
         sofar = rolled.model_copy(update={"seconds": [one for one in rolled.seconds if one.at < STARTED + at]})
         roll_up(sofar, STARTED + at)
         rolled.seconds = [*sofar.seconds, *later]
-    drawn = [series.traffic(record, series.Span.of(record), "call") for record in (plain, rolled)]
-    assert drawn[0] == drawn[1]
+    for drawn in (series.latencies, series.rates):
+        assert drawn(plain, series.Span.of(plain), "call") == drawn(rolled, series.Span.of(rolled), "call")
     assert max(one.width for one in rolled.seconds) == width
 
 
@@ -131,7 +131,7 @@ def test_the_charts_of_a_part_are_no_finer_than_what_was_kept_of_it():
     roll_up(found, found.ended)
     span = series.Span.of(found, STARTED + 100, STARTED + 700)
     assert span.width == 60
-    assert all(row["answered"] > 0 for row in series.traffic(found, span, "turn"))
+    assert all(row["answered"] > 0 for row in series.rates(found, span, "turn"))
 
 
 def test_a_run_of_minutes_and_the_last_half_hour_of_a_long_one_keep_every_second():

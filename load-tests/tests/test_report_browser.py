@@ -20,7 +20,7 @@ HEADINGS = [
     "Scale from 1 to 3 pods",
     "Scale from 3 to 6 pods",
     "Scale from 6 to 2 pods",
-    "Latency, throughput and errors",
+    "Throughput, latency and errors",
     "Placement",
     "Shares of the pods",
     "CPU and memory of the pods",
@@ -168,6 +168,36 @@ def test_a_telephone_shows_it_in_light_and_in_dark_without_scrolling_sideways(ch
         label = drawn.locator("g.role-axis-label text").first.evaluate("text => getComputedStyle(text).fill")
         paper = drawn.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
         assert (label, paper) == colours
+    assert seen.problems == []
+    drawn.close()
+
+
+def test_on_paper_nothing_is_cut_and_colours_are_the_light_ones(chromium, report):
+    drawn, seen = show(chromium, report, color_scheme="dark")
+    drawn.emulate_media(media="print", color_scheme="dark")
+    # A sheet of A4 within its margins. Printing is no change of the window's size: Vega draws nothing anew.
+    drawn.evaluate("document.body.style.width = '700px'")
+    cut = drawn.evaluate(
+        """() => [...document.querySelectorAll("svg, table, dl, ol, figcaption")].filter(
+            one => one.getBoundingClientRect().right > document.body.getBoundingClientRect().right + 1
+        ).map(one => one.outerHTML.slice(0, 80))"""
+    )
+    assert cut == []
+    hidden = drawn.evaluate(
+        """() => [...document.querySelectorAll(".chart, .scroll")].filter(
+            one => getComputedStyle(one).overflow !== "visible" && one.scrollWidth > one.clientWidth).length"""
+    )
+    assert hidden == 0
+    whole = "one => getComputedStyle(one).breakInside"
+    for part in ("figure", "tbody tr", ".headline .tiles > div"):
+        assert drawn.locator(part).first.evaluate(whole) == "avoid", part
+    # Playwright can tell what is visible: all of the page but the button.
+    assert drawn.locator("h2").evaluate_all("all => all.every(one => one.checkVisibility())")
+    assert not drawn.locator("#whole").is_visible()
+    paper = drawn.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+    assert paper == "rgb(255, 255, 255)"
+    assert drawn.locator("body").evaluate("body => getComputedStyle(body).maxWidth") == "none"
+    assert drawn.pdf().startswith(b"%PDF")
     assert seen.problems == []
     drawn.close()
 

@@ -310,7 +310,9 @@ def found(steps: StepsToKnee) -> tuple[float, Section]:
     section = steps.section()
     assert steps.knee is not None
     assert section is not None
-    return steps.knee.seen.rate, section
+    assert section.knee is not None
+    assert (section.knee.rate, section.knee.users) == (steps.knee.seen.rate, steps.knee.users)
+    return section.knee.rate, section
 
 
 SEEDS = range(4)

@@ -103,24 +103,14 @@ def _differences(old: Record, new: Record) -> Iterator[str]:
 
 
 def _knees(old: Record, new: Record) -> Iterator[_Row]:
-    """Figures of sections that can be compared, as the highest rate within bounds."""
+    """Of sections that both have, as far as the old one found one."""
     sections = {section.title: section for section in new.sections}
     for before in old.sections:
         after = sections.get(before.title)
-        found = {figure.name: figure for figure in after.figures} if after else {}
-        for figure in before.figures:
-            if figure.number is not None and after:
-                now = found.get(figure.name)
-                yield _Row(
-                    before.title,
-                    "",
-                    figure.name,
-                    figure.number,
-                    now.number if now else None,
-                    (figure.value, now.value if now else "none"),
-                    higher_is_better=True,
-                    judged=True,
-                )
+        if before.knee and after:
+            then, now = before.knee.rate, after.knee.rate if after.knee else None
+            shown = f"{words.rate(then)}/s", "none" if now is None else f"{words.rate(now)}/s"
+            yield _Row(before.title, "", "knee", then, now, shown, higher_is_better=True, judged=True)
 
 
 def _traffic(old: Record, new: Record) -> Iterator[_Row]:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from actor_load import words
+from actor_load.palette import BAD, INK, SERIES
 from actor_load.record import PodSample, Record, Summary
 from actor_load.report import pods as podlist
 from actor_load.report import series
@@ -24,10 +25,9 @@ from actor_load.report.charts import (
     safe,
 )
 from actor_load.report.marks import marks
-from actor_load.report.palette import BAD, SERIES
 from actor_load.report.series import Row, Span
 from actor_load.report.spread import Spread
-from actor_load.subjects import ALL, TURN, belongs, of, present
+from actor_load.subjects import ALL, RETRY, TURN, belongs, of, present
 from actor_load.thresholds import Threshold, given
 
 PAGE_FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
@@ -35,17 +35,17 @@ PAGE_FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sa
 LATENCIES: Final = (
     Series("p50", SERIES[0], 2.25),
     Series("p95", SERIES[1], 1.75),
-    Series("p99", SERIES[3], 1.25),
-    Series("slowest", SERIES[9], 1, (1, 3)),
+    Series("p99", SERIES[3], 1.5, (6, 2)),
+    Series("slowest", SERIES[7], 1.25, (1, 2)),
 )
-DUE: Final = Series("due", SERIES[9], 1.5, (5, 3))
+DUE: Final = Series("due", SERIES[1], 1.5, (5, 3))
 RATES: Final = (Series("answered", SERIES[0]), Series("failed", BAD, 2))
 HOSTS: Final = (
     Series("actor hosts", SERIES[0], 2.5),
     Series("ready pods", SERIES[1], 1.75, (5, 3)),
-    Series("changes of the table", SERIES[9], 1.5, (1, 2)),
+    Series("changes of the table", SERIES[7], 1.5, (1, 2)),
 )
-MOVED: Final = (Series("rebalanced", SERIES[1], 2), Series("deactivated", SERIES[9], 1.5, (5, 3)))
+MOVED: Final = (Series("rebalanced", SERIES[1], 2), Series("deactivated", SERIES[7], 1.5, (5, 3)))
 SMALL: Final = 150
 LARGE: Final = 230
 
@@ -90,26 +90,23 @@ class Figures:
         self._pods = coloured(
             [label for label in dict.fromkeys(self.labels.values()) if label not in others] + others[:1]
         )
-        self._traffic: dict[str, list[Row]] = {}
 
     @property
     def binned(self) -> str:
         """How wide a point is."""
         return f"Each point is {words.lasted(self.span.width)}."
 
-    def traffic(self, *, height: int | None = None, wide: bool = True) -> list[Figure]:
-        """Latency and rate of turns, and of actor calls."""
+    def traffic(self, *, rate: int = SMALL, latency: int = LARGE, wide: bool = True) -> list[Figure]:
+        """How many turns a second, and how long they took; then the same of actor calls. ``rate`` and ``latency`` are
+        heights."""
         found = []
         for what in present(self.record):
-            found += [
-                self.latency(what, height=height or LARGE, wide=wide),
-                self.throughput(what, height=height or SMALL, wide=wide),
-            ]
+            found += [self.throughput(what, height=rate, wide=wide), self.latency(what, height=latency, wide=wide)]
         return [figure for figure in found if figure]
 
     def latency(self, what: str = TURN, *, height: int = LARGE, wide: bool = True) -> Figure | None:
         """Percentiles over time."""
-        rows = self._rows(what)
+        rows = series.latencies(self.record, self.span, what)
         if not any(row["p50"] is not None for row in rows):
             return None
         limits = [
@@ -135,9 +132,10 @@ class Figures:
 
     def throughput(self, what: str = TURN, *, height: int = SMALL, wide: bool = True) -> Figure | None:
         """Due, answered and failed a second."""
-        seen, rows = self._seen(what), self._rows(what)
+        seen = self._seen(what)
         if not seen.answered:
             return None
+        rows = series.rates(self.record, self.span, what)
         offered = any("due" in row for row in rows)
         title = of(what).capitalize()
         return self._over_time(
@@ -147,7 +145,7 @@ class Figures:
             f"{seen.answered:,} {of(what)} were answered, {seen.failed:,} of them failed.",
             rows,
             (DUE, *RATES) if offered else RATES,
-            limits=[Limit(one.bound, one.written) for one in self._thresholds(what) if one.metric == "rate"],
+            limits=[*self._least_rates(what), *self._knees(what)],
             gaps=True,
             bars="failed",
             height=height,
@@ -299,11 +297,6 @@ class Figures:
             Shares("shares", rows),
         )
 
-    def _rows(self, what: str) -> list[Row]:
-        if what not in self._traffic:
-            self._traffic[what] = series.traffic(self.record, self.span, what)
-        return self._traffic[what]
-
     def _seen(self, what: str) -> Summary:
         first, last = self.span.started, self.span.ended
         return Summary.of(
@@ -313,6 +306,31 @@ class Figures:
     def _thresholds(self, what: str) -> list[Threshold]:
         """Those of the whole run, which can be drawn across."""
         return [one for one in given(self.record.settings) if one.what in {what, ALL} and one.phase is None]
+
+    def _least_rates(self, what: str) -> list[Limit]:
+        """What is asked of all requests together can be compared with turns or calls only where there are no others."""
+        alone = present(self.record) == [what]
+        return [
+            Limit(one.bound, one.written)
+            for one in self._thresholds(what)
+            if one.metric == "rate" and (alone or one.what == what)
+        ]
+
+    def _knees(self, what: str) -> list[Limit]:
+        """The knees that were found in this time with such requests alone."""
+        return [
+            Limit(section.knee.rate, f"knee {words.rate(section.knee.rate)}/s", INK)
+            for section in self.record.sections
+            if section.knee
+            and self.span.started <= section.started
+            and section.ended <= self.span.ended
+            and self._alone(what, section.started + 1, section.ended)
+        ]
+
+    def _alone(self, what: str, started: float, ended: float) -> bool:
+        """Whether nothing else was answered in whole seconds of that time, but for retries."""
+        names = {second.name for second in self.record.seconds if int(started) <= second.at < int(ended)}
+        return all(belongs(name, what) or belongs(name, RETRY) for name in names)
 
     def _over_time(
         self,

@@ -24,8 +24,9 @@ PHASE_COLUMNS: Final = (
 
 
 def headline(record: Record) -> list[Figure]:
-    """Rates, latencies and failures of turns and of actor calls, each by itself; retries, pods, generator."""
-    figures = [figure for what in present(record) for figure in _of(record, what)]
+    """The knee, where it was looked for; rates, latencies and failures of turns and of actor calls, each by itself;
+    retries, pods, generator."""
+    figures = [*_knee(record), *(figure for what in present(record) for figure in _of(record, what))]
     figures.append(
         Figure(
             name="retried",
@@ -165,6 +166,13 @@ def verdict(record: Record) -> str:
     failed = sum(not check.passed for check in checks)
     plural = "check" if len(checks) == 1 else "checks"
     return f"FAILED {failed} of {len(checks)} {plural}" if failed else f"PASSED {len(checks)} of {len(checks)} {plural}"
+
+
+def _knee(record: Record) -> list[Figure]:
+    if not (knee := record.knee):
+        return []
+    note = f"within bounds, with {words.counted(knee.users, 'user')}, p95 {words.latency(knee.p95_ms)}"
+    return [Figure(name="knee", value=f"{words.rate(knee.rate)}/s", note=note)]
 
 
 def _pods(record: Record) -> str:

@@ -11,9 +11,9 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from actor_load import words
+from actor_load import palette, words
 from actor_load.record import Event, Record, Section, Summary
-from actor_load.report import overview, palette, pods
+from actor_load.report import overview, pods
 from actor_load.report.charts import unchecked
 from actor_load.report.figures import Figure, Figures
 from actor_load.report.marks import numbered
@@ -112,10 +112,11 @@ def _render(record: Record) -> str:
 
 def _part(record: Record, section: Section) -> _Part:
     figures = Figures(record, section.started, section.ended)
-    drawn = [*figures.traffic(height=170, wide=False), figures.placement(height=170, wide=True)]
+    placement = figures.placement(height=170, wide=True)
+    drawn = [*figures.traffic(rate=170, latency=170, wide=False), *([placement] if placement else [])]
     began, ended = (words.elapsed(at - int(record.started)) for at in (section.started, section.ended))
     tables = [_Table(table.columns, table.rows, table.title) for table in section.tables]
-    return _Part(section, tables, [figure for figure in drawn if figure], f"{began} to {ended}")
+    return _Part(section, tables, drawn, f"{began} to {ended}")
 
 
 def _bundle() -> str:

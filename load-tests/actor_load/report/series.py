@@ -90,14 +90,33 @@ class Span:
         return (self.started - self.origin) * 1000, (self.ended - self.origin) * 1000
 
 
-def traffic(record: Record, span: Span, what: str = ALL) -> list[Row]:
-    """``p50``, ``p95``, ``p99`` (ms, of those that did not fail), ``slowest`` (ms, of all), ``answered`` and ``failed``
-    (a second) of every bin, by when they were answered; of turns ``due`` (a second), too.
+def latencies(record: Record, span: Span, what: str = ALL) -> list[Row]:
+    """``p50``, ``p95``, ``p99`` (ms, of those that did not fail) and ``slowest`` (ms, of all) of every bin, by when
+    they were answered.
 
     ``alone`` marks a bin with latencies between two without any, which a line cannot show.
     """
     histograms: dict[int, Histogram] = defaultdict(Counter)
     failures: dict[int, Histogram] = defaultdict(Counter)
+    for second in record.seconds:
+        number = span.bin_of(second.at)
+        if number is not None and belongs(second.name, what):
+            histograms[number].update(second.latency_ms)
+            failures[number].update(second.failed_ms)
+    return [
+        {
+            "at": span.at(number),
+            **{name: percentile(histograms[number], percent) for name, percent in PERCENTILES.items()},
+            "slowest": max([*histograms[number], *failures[number]], default=None),
+            "alone": float(bool(histograms[number]) and not histograms[number - 1] and not histograms[number + 1]),
+        }
+        for number in span.bins
+    ]
+
+
+def rates(record: Record, span: Span, what: str = ALL) -> list[Row]:
+    """``answered`` (without failure) and ``failed`` of every bin, a second, by when they were answered; of turns
+    ``due``, too."""
     answered: Counter[int] = Counter()
     failed: Counter[int] = Counter()
     due: Counter[int] = Counter()
@@ -108,19 +127,14 @@ def traffic(record: Record, span: Span, what: str = ALL) -> list[Row]:
     for second in record.seconds:
         number = span.bin_of(second.at)
         if number is not None and belongs(second.name, what):
-            histograms[number].update(second.latency_ms)
-            failures[number].update(second.failed_ms)
             answered[number] += second.answered - second.failed
             failed[number] += second.failed
     return [
         {
             "at": span.at(number),
-            **{name: percentile(histograms[number], percent) for name, percent in PERCENTILES.items()},
-            "slowest": max([*histograms[number], *failures[number]], default=None),
             "answered": round(answered[number] / span.seconds(number), 3),
             "failed": round(failed[number] / span.seconds(number), 3),
             **({"due": round(due[number] / span.seconds(number), 3)} if due else {}),
-            "alone": float(bool(histograms[number]) and not histograms[number - 1] and not histograms[number + 1]),
         }
         for number in span.bins
     ]

@@ -23,6 +23,7 @@ from actor_load.record import (
     RETRY_PREFIX,
     Check,
     Figure,
+    Knee,
     PlacementSample,
     Placer,
     Section,
@@ -95,6 +96,7 @@ class Findings:
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    knee: Knee | None = None
 
     def figure(self, name: str, value: str, note: str = "") -> None:
         """Adds a number."""
