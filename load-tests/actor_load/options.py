@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from actor_load.errors import LoadError
 
 SHAPES: Final = ("constant", "ramp", "spike", "soak", "steps")
+SWITCH: Final = ("auto", "on", "off")
 SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring", "faults")
 FAULTS: Final = (
     "chat-deleted",
@@ -141,6 +142,16 @@ class Options(BaseModel):
         300.0, description="Idle time-out that --scenario idle sets for its time; longer than activating all takes."
     )
 
+    # The check after the run.
+    verify: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="After the run, hold what those who chat were told against what is stored; auto: in the scenario "
+        "faults. Alone it is on.",
+    )
+    memory_host: Annotated[str, AfterValidator(_address)] = Field(
+        "", description="Where agent-memory-service answers, as http://agent-memory-service:8001; for --verify."
+    )
+
     # Thresholds.
     max_p95: Seconds | None = Field(None, description="Fail where the 95th percentile is above this, in ms.")
     max_p99: Seconds | None = Field(None, description="Fail where the 99th percentile is above this, in ms.")
@@ -167,6 +178,11 @@ class Options(BaseModel):
     def fault_names(self) -> list[str]:
         """``faults`` as a list; none where it is empty."""
         return self.faults.split(",") if self.faults else []
+
+    @property
+    def verifies(self) -> bool:
+        """Whether what those who chat were told is held against what is stored."""
+        return self.verify == "on" or (self.verify == "auto" and self.scenario == "faults")
 
     @model_validator(mode="after")
     def _one_conductor(self) -> Self:
@@ -202,11 +218,14 @@ class Options(BaseModel):
             raise LoadError(f"{name}{value}: {said}" if name else said) from error
 
 
+_CHOICES: Final = {"shape": SHAPES, "scenario": SCENARIOS, "placement": SWITCH, "verify": SWITCH}
+
+
 def add_arguments(parser: LocustArgumentParser) -> None:
     """Adds the options to Locust's, with their help texts and defaults."""
     group = parser.add_argument_group("load tests of the chat and its actors")
     for name, field in Options.model_fields.items():
-        choices = {"shape": SHAPES, "scenario": SCENARIOS, "placement": ("auto", "on", "off")}.get(name)
+        choices = _CHOICES.get(name)
         default = "" if field.default is None else field.default
         action = group.add_argument(
             f"--{name.replace('_', '-')}",
@@ -215,6 +234,7 @@ def add_arguments(parser: LocustArgumentParser) -> None:
             type=str,
             default=str(default),
             choices=choices,
+            **({"nargs": "?", "const": "on"} if name == "verify" else {}),
             metavar=None if choices else name.rpartition("_")[2].upper(),
             help=f"{field.description} Default: {default if default != '' else 'none'}.",
         )

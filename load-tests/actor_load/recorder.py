@@ -15,6 +15,8 @@ import psutil
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from actor_load import notes
+from actor_load.checker.told import Told
 from actor_load.options import Options
 from actor_load.record import (
     TURN_PREFIX,
@@ -56,7 +58,7 @@ class Tally:
         environment.events.request.add_listener(self._on_request)
 
     def take(self) -> dict[str, Any]:
-        """Seconds, failures and a sample of the generator, as a message; counting starts anew."""
+        """Seconds, what users were told, failures and a sample of the generator, as a message; counting starts anew."""
         seconds, self._seconds = self._seconds, defaultdict(_Bucket)
         due, self._due = self._due, defaultdict(_Bucket)
         failures, self._failures = self._failures, Counter()
@@ -64,6 +66,7 @@ class Tally:
         return {
             "seconds": [bucket.told(at, name) for (at, name), bucket in seconds.items()],
             "due": [bucket.told(at, TURN_PREFIX) for at, bucket in due.items()],
+            "told": notes.take(self._environment),
             "failures": [{"name": name, "error": error, "count": count} for (name, error), count in failures.items()],
             "generator": {
                 "at": time.time(),
@@ -135,6 +138,8 @@ class Recorder:
         self._seconds: dict[tuple[int, str], Second] = {}
         self._due: dict[int, Second] = {}
         """Turns of a scenario by the second in which they were due, or begun."""
+        self.told = Told()
+        """What those who chat were told, if the run is checked by it."""
         self._playing = False
         self._failures: dict[tuple[str, str], Failure] = {}
         self.record = Record(title="", started=0, ended=0)
@@ -144,6 +149,7 @@ class Recorder:
     def begin(self, options: Options, title: str) -> None:
         """A new run starts."""
         self._tally.take()
+        self.told = Told()
         self._seconds.clear()
         self._due.clear()
         self._playing = options.scenario != "none"
@@ -203,6 +209,8 @@ class Recorder:
             _add_up(second, item)
         for item in counted["due"] if self._playing else ():
             _add_up(self._due.setdefault(item["at"], Second(at=item["at"], name=item["name"])), item)
+        if counted["told"]:
+            self.told.add(counted["told"])
         for item in counted["failures"]:
             failure = self._failures.get((item["name"], item["error"]))
             if failure is None:

@@ -18,18 +18,21 @@ from locust.runners import WorkerRunner
 from locust.web import WebUI
 
 from actor_load import preflight, recorder, report, scenarios, users, web
+from actor_load.checker import verdict
+from actor_load.checker.reader import Reader, Sources
 from actor_load.cluster import HostDeployment
 from actor_load.conductor import GAVE_UP, Conductor, Plan
 from actor_load.errors import LoadError
 from actor_load.options import DEFAULT_RUN_SECONDS, DEFAULT_USERS, Options, sidecar
 from actor_load.placement.observer import Observer, Watched
 from actor_load.placement.stream import PlacementStream
+from actor_load.record import Record, Section
 from actor_load.recorder import Recorder
 from actor_load.report import terminal
 from actor_load.scenarios.stage import Stage
 from actor_load.shapes import Shape, StepsToKnee, shape
 from actor_load.thresholds import judge
-from actor_load.users import actors, visits
+from actor_load.users import actors, calls, visits
 from actor_load.users.arrivals import Arrivals
 from actor_load.users.conversation import Conversation
 from actor_load.users.visits import Visits
@@ -75,6 +78,7 @@ class Commander:
         self._stage: Stage | None = None
         self._shape: Shape | None = None
         self._unfinished = False
+        self._terminated = False
         self._choose_users(options)
         if self._headless:
             self._look(options)  # before workers are waited for
@@ -117,6 +121,8 @@ class Commander:
                 raise LoadError(f"--scenario {options.scenario} looks at placement: leave --placement off out")
         if any(user in users.HTTP_CLASSES for user in self._environment.user_classes):
             preflight.check_host(self._environment.host)
+            if options.verifies:
+                preflight.check_memory(options.memory_host.rstrip("/"))
         if any(user in actors.ACTOR_CLASSES for user in self._environment.user_classes):
             preflight.check_sidecar(sidecar(options))
 
@@ -156,6 +162,7 @@ class Commander:
         log.info("terminated: the run ends")
         if not self._unfinished:
             sys.exit(143)  # as a shell says of SIGTERM
+        self._terminated = True
         if self._stage:
             self._stage.stop()
         self._conductor.end()
@@ -185,6 +192,8 @@ class Commander:
         record = self._recorder.finish()
         if isinstance(self._shape, StepsToKnee) and (section := self._shape.section()):
             record.sections.append(section)
+        if options.verifies:
+            record.sections.append(self._verified(options, record))
         record.checks = judge(options, record)
         terminal.show(record, terminal.console())
         if options.report:
@@ -196,6 +205,20 @@ class Commander:
                 log.info("%s", path)
         if self._environment.process_exit_code != GAVE_UP:
             self._environment.process_exit_code = 0 if record.passed else 1
+
+    def _verified(self, options: Options, record: Record) -> Section:
+        """What those who chat were told, against what is stored. Who was told to end has no time to wait for events."""
+        told = self._recorder.told
+        log.info("%s turns are held against what is stored", f"{len(told.turns):,}")
+        sources = Sources(
+            chat=(self._environment.host or "").rstrip("/"),
+            memory=options.memory_host.rstrip("/"),
+            sidecar=sidecar(options),
+            actor_type=options.actor_type,
+            headers=calls.headers(),
+        )
+        found = verdict.verify(told, Reader(sources), settle_seconds=0 if self._terminated else verdict.SETTLE_SECONDS)
+        return verdict.section(told, found, started=record.started, ended=record.ended, events=record.events)
 
     def _versions(self) -> Mapping[str, str]:
         return {"Locust": locust.__version__, **(self._observer.versions() if self._observer else {})}
