@@ -34,7 +34,7 @@ class Sources:
     """Of a Dapr sidecar that reaches the actors."""
     actor_type: str = "UserSessionActor"
     headers: Mapping[str, str] | None = None
-    """Of calls of the sidecar."""
+    """Of calls of the sidecar, with its token where it wants one."""
 
 
 class _Unread(Exception):
@@ -104,9 +104,8 @@ class Reader:
 
     def _asked(self, method: str, url: str, *, kept: bool = True) -> Any:
         """An answer's JSON. ``None`` where not ``kept`` and chat-service no longer has it."""
-        posted = {"body": b"{}"} if method == "POST" else {}
-        headers = {"Content-Type": "application/json", **(self.sources.headers or {})} if posted else {}
-        answer = self._pool.request(method, url, headers=headers, **posted)
+        posted = b"{}" if method == "POST" else None
+        answer = self._pool.request(method, url, body=posted, headers=self.sources.headers if posted else None)
         if answer.status == 200:
             return json.loads(answer.data)
         if not kept and answer.status == 504 and json.loads(answer.data).get("type") == KEY_EXPIRED:

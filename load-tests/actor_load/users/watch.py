@@ -24,7 +24,7 @@ SECONDS: Final = 10.0
 
 def watch(environment: Environment) -> None:
     """Watches during each run that is checked afterwards; to be called once, when Locust has its runner."""
-    running: list[Greenlet[[], None]] = []
+    running: list[Greenlet[..., None]] = []
 
     def on_start(**_: Any) -> None:
         options = Options.of(environment)
