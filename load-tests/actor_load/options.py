@@ -152,6 +152,10 @@ class Options(BaseModel):
         "", description="Where agent-memory-service answers, as http://agent-memory-service:8001; for --verify."
     )
 
+    verify_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0, description="How long --verify waits until all that was said is stored as it should be."
+    )
+
     # Thresholds.
     max_p95: Seconds | None = Field(None, description="Fail where the 95th percentile is above this, in ms.")
     max_p99: Seconds | None = Field(None, description="Fail where the 99th percentile is above this, in ms.")

@@ -217,7 +217,7 @@ class Commander:
             actor_type=options.actor_type,
             headers=calls.headers(),
         )
-        found = verdict.verify(told, Reader(sources), settle_seconds=0 if self._terminated else verdict.SETTLE_SECONDS)
+        found = verdict.verify(told, Reader(sources), settle_seconds=0 if self._terminated else options.verify_seconds)
         return verdict.section(told, found, started=record.started, ended=record.ended, events=record.events)
 
     def _versions(self) -> Mapping[str, str]:

@@ -38,9 +38,9 @@ class Case:
         """A turn as the transcripts have it; ``None``: they don't."""
         entries = self.transcript(turn)
         pair = [entry for entry in entries if entry.turn_id == turn.turn_id]
-        return (
-            Stored(turn.turn_id, pair[0].sequence, turn.session_id, *(each.content for each in pair)) if pair else None
-        )
+        if not pair:
+            return None
+        return Stored(turn.turn_id, pair[0].sequence, turn.session_id, *(each.content for each in pair))
 
     def transcript(self, turn):
         """That of the turn's session."""
@@ -76,9 +76,8 @@ class System:
         sent = self._clock - (0.05 if at_once and self._turns else 0)
         number = len(self._turns)
         turn = Turn(user_id, f"turn-{number}", f"{user_id}-{session}", f"message {number}", sent, ())
-        if fate != "late":
-            while self._late and len(self._late) > 1:
-                self._commit(self._late.pop(0))
+        if len(self._late) > 1:
+            self._commit(self._late.pop(0))
         tries = [Try(sent, sent + seconds, "unknown", "no answer")]
         match fate:
             case "answered":

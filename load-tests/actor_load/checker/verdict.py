@@ -16,8 +16,6 @@ from actor_load.checker.told import Told, Turn
 from actor_load.record import Check, Event, Figure, Section, Table
 from actor_load.words import counted, elapsed, latency, percent
 
-SETTLE_SECONDS: Final = 60.0
-"""Until all events should be through, and a turn that nobody waits for is at its end."""
 LOOK_SECONDS: Final = 1.0
 """Between two looks at those of whom something is wrong or missing."""
 MOST_ASKED: Final = 1000
@@ -74,7 +72,7 @@ def verify(
     told: Told,
     reader: Reads,
     *,
-    settle_seconds: float = SETTLE_SECONDS,
+    settle_seconds: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Verdict:
