@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import urllib3
+from pydantic import TypeAdapter
 
 from actor_load.checker.seen import Entry, Seen, State, Stored
 from actor_load.checker.told import Turn
@@ -35,6 +36,11 @@ class Sources:
     actor_type: str = "UserSessionActor"
     headers: Mapping[str, str] | None = None
     """Of calls of the sidecar, with its token where it wants one."""
+
+
+_state: Final = TypeAdapter(State)
+_entries: Final = TypeAdapter(list[Entry])
+_window: Final = TypeAdapter(list[Stored])
 
 
 class _Unread(Exception):
@@ -75,12 +81,8 @@ class Reader:
         if body is None:
             return None
         reply = body.get("reply") or {}
-        return State(
-            body["status"],
-            reply.get("reply", ""),
-            (reply.get("metadata") or {}).get("session_id", ""),
-            reply.get("sequence", 0),
-        )
+        session = {"session_id": reply["metadata"]["session_id"]} if reply else {}
+        return _state.validate_python({**reply, **session, "status": body["status"]})
 
     def _transcript(self, user_id: str, session_id: str) -> list[Entry]:
         pages: list[list[Entry]] = []
@@ -89,7 +91,7 @@ class Reader:
             query: dict[str, Any] = {"user_id": user_id, "limit": PAGE, **({"before": before} if before else {})}
             url = f"{self.sources.memory}/conversations/{quote(session_id, safe='')}?{urlencode(query)}"
             body = self._asked("GET", url)
-            pages.append([_entry(item) for item in body["history"]])
+            pages.append(_entries.validate_python(body["history"]))
             before = body.get("before")
             if before is None:
                 return [entry for page in reversed(pages) for entry in page]
@@ -97,10 +99,9 @@ class Reader:
     def _history(self, user_id: str) -> list[Stored]:
         path = f"/v1.0/actors/{quote(self.sources.actor_type, safe='')}/{quote(user_id, safe='')}"
         body = self._asked("POST", f"{self.sources.sidecar}{path}/method/GetConversationHistory")
-        return [
-            Stored(item["turn_id"], item["sequence"], item["session_id"], item["user_text"], item["reply_text"])
-            for item in body
-        ]
+        return _window.validate_python(
+            [{**turn, "text": turn["user_text"], "reply": turn["reply_text"]} for turn in body]
+        )
 
     def _asked(self, method: str, url: str, *, kept: bool = True) -> Any:
         """An answer's JSON. ``None`` where not ``kept`` and chat-service no longer has it."""
@@ -129,7 +130,3 @@ def _sessions(turns: Iterable[Turn], seen: Seen) -> set[str]:
     named = {turn.session_id for turn in turns}
     told = {turn.reply.session_id for turn in turns if turn.reply}
     return (named | told | {state.session_id for state in seen.states.values()}) - {""}
-
-
-def _entry(item: Mapping[str, Any]) -> Entry:
-    return Entry(item["role"], item["content"], item["user_id"], item["turn_id"], item["sequence"])

@@ -63,7 +63,7 @@ class Verdict:
     histories: int = 0
     activations: int = 0
     complete_seconds: float = 0.0
-    """From the first look to that in which the last user was as it should be, or to the last look."""
+    """From the first look to the one in which all was as it should be, or to the last."""
     unread: Counter[str] = field(default_factory=Counter)
     """Why something could not be read -> how often."""
 
@@ -91,9 +91,9 @@ def verify(
     open_users = list(told.users)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while True:
+            spent = clock() - started
             list(pool.map(look, open_users))
             open_users = [user_id for user_id in open_users if looks[user_id][1] or looks[user_id][0].unread]
-            spent = clock() - started
             if not open_users or spent >= settle_seconds:
                 break
             sleep(LOOK_SECONDS)
