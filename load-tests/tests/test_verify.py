@@ -135,7 +135,7 @@ def test_of_turns_that_went_well_a_part_is_asked_about_and_of_the_others_each(mo
     verified(case, reads)
     hard = {turn.turn_id for turn in case.turns if len(turn.tries) > 1 or turn.outcome != "answered"}
     assert hard < set(reads.asked)
-    assert len(set(reads.asked) - hard) == 9  # every tenth of 90
+    assert len(set(reads.asked) - hard) == 10  # every ninth of 90
 
 
 def test_each_change_has_a_row_with_what_it_cost():
