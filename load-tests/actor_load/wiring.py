@@ -78,7 +78,7 @@ class Commander:
         self._stage: Stage | None = None
         self._shape: Shape | None = None
         self._unfinished = False
-        self._terminated = False
+        self._terminated = self._verifying = False
         self._choose_users(options)
         if self._headless:
             self._look(options)  # before workers are waited for
@@ -160,9 +160,11 @@ class Commander:
 
     def _on_terminate(self) -> None:
         log.info("terminated: the run ends")
+        self._terminated = True
+        if self._verifying:
+            return  # the report comes at once
         if not self._unfinished:
             sys.exit(143)  # as a shell says of SIGTERM
-        self._terminated = True
         if self._stage:
             self._stage.stop()
         self._conductor.end()
@@ -207,7 +209,7 @@ class Commander:
             self._environment.process_exit_code = 0 if record.passed else 1
 
     def _verified(self, options: Options, record: Record) -> Section:
-        """What those who chat were told, against what is stored. Who was told to end has no time to wait for events."""
+        """What those who chat were told, against what is stored. Whoever is told to end does not wait for events."""
         told = self._recorder.told
         log.info("%s turns are held against what is stored", f"{len(told.turns):,}")
         sources = Sources(
@@ -217,7 +219,13 @@ class Commander:
             actor_type=options.actor_type,
             headers=calls.headers(),
         )
-        found = verdict.verify(told, Reader(sources), settle_seconds=0 if self._terminated else options.verify_seconds)
+        self._verifying = True
+        try:
+            found = verdict.verify(
+                told, Reader(sources), settle_seconds=options.verify_seconds, hurry=lambda: self._terminated
+            )
+        finally:
+            self._verifying = False
         return verdict.section(told, found, started=record.started, ended=record.ended, events=record.events)
 
     def _versions(self) -> Mapping[str, str]:

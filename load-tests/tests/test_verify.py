@@ -1,5 +1,6 @@
 """The check after a run: what is read, how long it waits, what the report says, and a run's exit code."""
 
+import itertools
 import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
@@ -106,6 +107,13 @@ def test_what_never_comes_is_a_violation_each_with_a_row_and_ends_the_wait(case)
     failed = {check.name: check.detail for check in section.checks if not check.passed}
     assert failed.keys() == {row[0] for row in table.rows}
     assert "2 violations" in failed[rules.KEPT]
+
+
+def test_whoever_is_told_to_hurry_looks_once(case):
+    reads = Reads(case, lambda seen, _: without_the_last(seen))
+    found = verdict.verify(told_of(case), reads, settle_seconds=SETTLE_SECONDS, hurry=lambda: True)
+    assert set(reads.looks.values()) == {1}
+    assert found.violations
 
 
 def test_what_can_not_be_read_is_tried_again_and_at_the_end_no_turn_of_it_counts_as_checked(case):
@@ -331,6 +339,22 @@ def test_a_chat_that_loses_a_turn_fails_the_run_and_the_report_says_which(chat, 
     keys = {seen.key for seen in chat.seen}
     assert all(row[2] in keys for row in lost)
     assert f"FAILED {section.title}: {rules.KEPT}" in done.stdout
+
+
+def test_an_actor_that_is_active_twice_fails_the_run(tmp_path):
+    hosts = itertools.cycle(["pod-0", "pod-1"])
+    with serving() as target:
+        target.host_of = lambda actor_id: next(hosts) if actor_id.endswith("hot-0") else "pod-0"
+        line = command(target.url, "--headless", "--only-summary", "--placement", "off", "-t", "2s", "-u", 1)
+        line += ["HotActors", "--hot-actors", "1", "--sidecar", target.url, "--verify", "--report", str(tmp_path)]
+        done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    (section,) = Record.model_validate_json((tmp_path / "report.json").read_bytes()).sections
+    ((rule, actor_id, _, words),) = section.tables[0].rows
+    assert rule == rules.ALONE
+    assert actor_id.endswith("-hot-0")
+    assert "pod-0" in words
+    assert "pod-1" in words
 
 
 def test_a_run_that_is_not_to_be_checked_reads_nothing(chat, tmp_path):
