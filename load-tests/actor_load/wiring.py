@@ -12,6 +12,7 @@ import gevent
 import locust
 import locust.runners
 from flask import Response, jsonify, request
+from gevent.lock import BoundedSemaphore
 from locust import User
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -79,6 +80,7 @@ class Commander:
         self._shape: Shape | None = None
         self._unfinished = False
         self._terminated = self._verifying = False
+        self._finishing = BoundedSemaphore()
         self._choose_users(options)
         if self._headless:
             self._look(options)  # before workers are waited for
@@ -186,9 +188,13 @@ class Commander:
         self._finish()
 
     def _finish(self) -> None:
-        """Judges the run and writes its report, unless that has been done. The last run decides on the exit code."""
-        if not self._unfinished:
-            return
+        """Judges the run and writes its report, unless that has been done; where that is under way, waits for its end.
+        The last run decides on the exit code."""
+        with self._finishing:
+            if self._unfinished:
+                self._judge()
+
+    def _judge(self) -> None:
         self._unfinished = False
         options = Options.of(self._environment)
         record = self._recorder.finish()
