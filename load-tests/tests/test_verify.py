@@ -284,7 +284,7 @@ def chat():
         keys = {}
 
         def number(seen):
-            return keys.setdefault(seen.key, len(keys))
+            return keys.setdefault(seen.key, len(keys)) if seen.key else 0  # calls of actors have none
 
         def before(seen):
             if number(seen) % 7 == 3:
