@@ -50,12 +50,20 @@ class Reads:
         return self._at(self._case.seen[user_id], self.looks[user_id])
 
 
-def told_of(case):
-    notes, told = Notes(), Told()
-    for turn in case.turns:
+def second(number, seconds, outcome="answered", tries=1):
+    """A turn that is due in this second."""
+    reply = Reply("yes", "ann-1", str(number), number) if outcome == "answered" else None
+    due = float(number)
+    broken = [Try(due, due, "unknown", "no answer")] * (tries - 1)
+    return Turn("ann", str(number), "ann-1", "hi", due, (*broken, Try(due, due + seconds, outcome, "", reply)))
+
+
+def told(*turns):
+    notes, found = Notes(), Told()
+    for turn in turns:
         notes.turn(turn)
-    told.add(notes.take())
-    return told
+    found.add(notes.take())
+    return found
 
 
 @pytest.fixture
@@ -69,8 +77,8 @@ def case():
 
 def verified(case, reads):
     clock = Clock()
-    found = verdict.verify(told_of(case), reads, settle_seconds=SETTLE_SECONDS, clock=clock, sleep=clock.sleep)
-    return found, verdict.section(told_of(case), found, started=0, ended=100, events=[])
+    found = verdict.verify(told(*case.turns), reads, settle_seconds=SETTLE_SECONDS, clock=clock, sleep=clock.sleep)
+    return found, verdict.section(told(*case.turns), found, started=0, ended=100, events=[])
 
 
 def without_the_last(seen):
@@ -111,7 +119,7 @@ def test_what_never_comes_is_a_violation_each_with_a_row_and_ends_the_wait(case)
 
 def test_whoever_is_told_to_hurry_looks_once(case):
     reads = Reads(case, lambda seen, _: without_the_last(seen))
-    found = verdict.verify(told_of(case), reads, settle_seconds=SETTLE_SECONDS, hurry=lambda: True)
+    found = verdict.verify(told(*case.turns), reads, settle_seconds=SETTLE_SECONDS, hurry=lambda: True)
     assert set(reads.looks.values()) == {1}
     assert found.violations
 
@@ -147,20 +155,10 @@ def test_of_turns_that_went_well_a_part_is_asked_about_and_of_the_others_each(mo
 
 
 def test_each_change_has_a_row_with_what_it_cost():
-    def turn(number, seconds, outcome="answered", tries=1):
-        reply = Reply("yes", "ann-1", str(number), number) if outcome == "answered" else None
-        due = float(number)
-        broken = [Try(due, due, "unknown", "no answer")] * (tries - 1)
-        return Turn("ann", str(number), "ann-1", "hi", due, (*broken, Try(due, due + seconds, outcome, "", reply)))
-
-    turns = [turn(0, 0.1), turn(1, 0.1), turn(2, 5.0, tries=2), turn(3, 4.1), turn(4, 0.1, "refused"), turn(9, 0.1)]
-    notes, told = Notes(), Told()
-    for each in turns:
-        notes.turn(each)
-    told.add(notes.take())
+    turns = [second(0, 0.1), second(1, 0.1), second(2, 5.0, tries=2), second(3, 4.1), second(4, 0.1, "refused")]
+    turns.append(second(9, 0.1))
     events = [Event(at=1.5, kind="action", text="a pod is killed"), Event(at=3, kind="settled", text="settled")]
-    section = verdict.section(told, verdict.Verdict(), started=0, ended=10, events=events)
-    (table,) = section.tables
+    (table,) = verdict.section(told(*turns), verdict.Verdict(), started=0, ended=10, events=events).tables
     assert dict(zip(table.columns, table.rows[0], strict=True)) == {
         "change": "a pod is killed",
         "at": "0:01",
@@ -172,6 +170,14 @@ def test_each_change_has_a_row_with_what_it_cost():
         "for one user": "5.00 s",
         "answered at once again after": "7.5 s",
     }
+
+
+def test_how_it_was_before_a_change_is_told_by_the_rest_before_it_and_not_by_the_change_before():
+    turns = [*(second(number, 3.0) for number in range(5)), *(second(number, 0.1) for number in range(5, 15))]
+    turns += [second(15, 2.0), second(16, 0.1)]
+    events = [Event(at=0, kind="action", text="a slow one"), Event(at=14.5, kind="action", text="another")]
+    (table,) = verdict.section(told(*turns), verdict.Verdict(), started=0, ended=20, events=events).tables
+    assert [row[-1] for row in table.rows] == ["-", "1.5 s"]
 
 
 # What is read over HTTP.

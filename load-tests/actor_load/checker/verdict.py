@@ -21,6 +21,8 @@ LOOK_SECONDS: Final = 1.0
 MOST_ASKED: Final = 1000
 """So many of the turns that were answered at once are asked about once more; of all others each one is."""
 MOST_ROWS: Final = 50
+BEFORE_SECONDS: Final = 8.0
+"""How turns are answered before a change is seen by these seconds: scenarios rest so long, or longer, before each."""
 
 TITLE: Final = "What clients were told, and what is stored"
 VIOLATION_COLUMNS: Final = ["what must hold", "user", "turn", "what is wrong"]
@@ -176,7 +178,7 @@ def _changes(turns: Sequence[Turn], events: Sequence[Event], started: float, end
     rows = []
     for number, action in enumerate(actions):
         until = actions[number + 1].at if number + 1 < len(actions) else ended
-        before = actions[number - 1].at if number else started
+        before = max(actions[number - 1].at if number else started, action.at - BEFORE_SECONDS)
         due = [turn for turn in turns if action.at <= turn.due < until]
         if not due:
             continue
