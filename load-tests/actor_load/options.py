@@ -16,6 +16,7 @@ from actor_load.phases import OF_SCENARIOS, OF_SHAPES
 from actor_load.thresholds import ABORT, Threshold, given, parse
 
 SHAPES: Final = ("constant", "ramp", "spike", "soak", "steps")
+SWITCH: Final = ("auto", "on", "off")
 SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring", "faults")
 DEFAULT_RUN_SECONDS: Final = 300
 DEFAULT_USERS: Final = 10
@@ -138,6 +139,20 @@ class Options(BaseModel):
         300.0, description="Idle time-out that --scenario idle sets for its time; longer than activating all takes."
     )
 
+    # The check after the run.
+    verify: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="After the run, hold what those who chat were told against what is stored; auto: in the scenario "
+        "faults. Alone it is on.",
+    )
+    memory_host: Annotated[str, AfterValidator(_address)] = Field(
+        "", description="Where agent-memory-service answers, as http://agent-memory-service:8001; for --verify."
+    )
+
+    verify_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0, description="How long --verify waits until all that was said is stored as it should be."
+    )
+
     # Thresholds.
     max_p95: Seconds | None = Field(None, description="Fail where the 95th percentile is above this, in ms.")
     max_p99: Seconds | None = Field(None, description="Fail where the 99th percentile is above this, in ms.")
@@ -173,6 +188,11 @@ class Options(BaseModel):
     def fault_names(self) -> list[str]:
         """``faults`` as a list; none where it is empty."""
         return self.faults.split(",") if self.faults else []
+
+    @property
+    def verifies(self) -> bool:
+        """Whether what those who chat were told is held against what is stored."""
+        return self.verify == "on" or (self.verify == "auto" and self.scenario == "faults")
 
     @property
     def thresholds(self) -> list[Threshold]:
@@ -223,6 +243,9 @@ class Options(BaseModel):
             raise LoadError(f"{name}{value}: {said}" if name else said) from error
 
 
+_CHOICES: Final = {"shape": SHAPES, "scenario": SCENARIOS, "placement": SWITCH, "verify": SWITCH}
+
+
 class _Joined(argparse.Action):
     """Given several times, it is one list."""
 
@@ -241,7 +264,7 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     """Adds the options to Locust's, with their help texts and defaults."""
     group = parser.add_argument_group("load tests of the chat and its actors")
     for name, field in Options.model_fields.items():
-        choices = {"shape": SHAPES, "scenario": SCENARIOS, "placement": ("auto", "on", "off")}.get(name)
+        choices = _CHOICES.get(name)
         default = "" if field.default is None else field.default
         action = group.add_argument(
             f"--{name.replace('_', '-')}",
@@ -251,6 +274,7 @@ def add_arguments(parser: LocustArgumentParser) -> None:
             default=str(default),
             action=_Joined if name == "threshold" else "store",
             choices=choices,
+            **({"nargs": "?", "const": "on"} if name == "verify" else {}),
             metavar=None if choices else name.rpartition("_")[2].upper(),
             help=f"{field.description} Default: {default if default != '' else 'none'}.",
         )

@@ -15,7 +15,9 @@ import psutil
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from actor_load import notes
 from actor_load.abort import Watch
+from actor_load.checker.told import Told
 from actor_load.history import FINE_SECONDS, ROLL_SECONDS, roll_up
 from actor_load.options import Options
 from actor_load.phases import phases
@@ -60,7 +62,7 @@ class Tally:
         environment.events.request.add_listener(self._on_request)
 
     def take(self) -> dict[str, Any]:
-        """Seconds, failures and a sample of the generator, as a message; counting starts anew."""
+        """Seconds, what users were told, failures and a sample of the generator, as a message; counting starts anew."""
         seconds, self._seconds = self._seconds, defaultdict(_Bucket)
         due, self._due = self._due, defaultdict(_Bucket)
         failures, self._failures = self._failures, Counter()
@@ -68,6 +70,7 @@ class Tally:
         return {
             "seconds": [bucket.told(at, name) for (at, name), bucket in seconds.items()],
             "due": [bucket.told(at, name) for (at, name), bucket in due.items()],
+            "told": notes.take(self._environment),
             "failures": [{"name": name, "error": error, "count": count} for (name, error), count in failures.items()],
             "generator": {
                 "at": time.time(),
@@ -136,6 +139,8 @@ class Recorder:
         self._versions = versions
         self._distributed = isinstance(environment.runner, MasterRunner)
         self._tally = Tally(environment, "master" if self._distributed else "local")
+        self.told = Told()
+        """What those who chat were told, if the run is checked by it."""
         now = time.time()
         self._start(Record(title="", started=now, ended=now))
         environment.events.worker_report.add_listener(self._on_worker_report)
@@ -144,6 +149,7 @@ class Recorder:
     def begin(self, options: Options, title: str, watch: Watch | None = None) -> None:
         """A new run starts; ``watch`` sees what is counted."""
         self._tally.take()
+        self.told = Told()
         now = time.time()
         users = getattr(self._environment.parsed_options, "num_users", None)
         settings = {
@@ -222,6 +228,8 @@ class Recorder:
                 second.add(item)
                 if self._watch:
                     self._watch.add(item, self._phases, due=kind == "due")
+        if counted["told"]:
+            self.told.add(counted["told"])
         for item in counted["failures"]:
             failure = self._failures.get((item["name"], item["error"]))
             if failure is None:

@@ -12,6 +12,7 @@ import gevent
 import locust
 import locust.runners
 from flask import Response, jsonify, request
+from gevent.lock import BoundedSemaphore
 from locust import User
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -19,18 +20,20 @@ from locust.web import WebUI
 
 from actor_load import preflight, recorder, report, scenarios, users, web
 from actor_load.abort import Watch
+from actor_load.checker import verification
+from actor_load.checker.reader import Reader, Sources
 from actor_load.cluster import HostDeployment
 from actor_load.conductor import GAVE_UP, Conductor, Plan
 from actor_load.errors import LoadError
 from actor_load.options import DEFAULT_RUN_SECONDS, DEFAULT_USERS, Options, sidecar
 from actor_load.placement.observer import Observer, Watched
 from actor_load.placement.stream import PlacementStream
-from actor_load.record import Check
+from actor_load.record import Check, Record, Section
 from actor_load.recorder import Recorder
 from actor_load.report import terminal
 from actor_load.scenarios.stage import Stage
 from actor_load.shapes import Shape, StepsToKnee, shape
-from actor_load.users import actors, visits
+from actor_load.users import actors, calls, visits
 from actor_load.users.arrivals import Arrivals
 from actor_load.users.conversation import Conversation
 from actor_load.users.visits import Visits
@@ -77,6 +80,8 @@ class Commander:
         self._stage: Stage | None = None
         self._shape: Shape | None = None
         self._unfinished = False
+        self._terminated = self._verifying = False
+        self._finishing = BoundedSemaphore()
         self._aborted: Check | None = None
         self._choose_users(options)
         if self._headless:
@@ -120,6 +125,8 @@ class Commander:
                 raise LoadError(f"--scenario {options.scenario} looks at placement: leave --placement off out")
         if any(user in users.HTTP_CLASSES for user in self._environment.user_classes):
             preflight.check_host(self._environment.host)
+            if options.verifies:
+                preflight.check_memory(options.memory_host.rstrip("/"))
         if any(user in actors.ACTOR_CLASSES for user in self._environment.user_classes):
             preflight.check_sidecar(sidecar(options))
 
@@ -167,6 +174,9 @@ class Commander:
 
     def _on_terminate(self) -> None:
         log.info("terminated: the run ends")
+        self._terminated = True
+        if self._verifying:
+            return  # the report comes at once
         if not self._unfinished:
             sys.exit(143)  # as a shell says of SIGTERM
         if self._stage:
@@ -190,14 +200,20 @@ class Commander:
         self._finish()
 
     def _finish(self) -> None:
-        """Judges the run and writes its report, unless that has been done. The last run decides on the exit code."""
-        if not self._unfinished:
-            return
+        """Judges the run and writes its report, unless that has been done; where that is under way, waits for its end.
+        The last run decides on the exit code."""
+        with self._finishing:
+            if self._unfinished:
+                self._judge()
+
+    def _judge(self) -> None:
         self._unfinished = False
         options = Options.of(self._environment)
         record = self._recorder.finish()
         if isinstance(self._shape, StepsToKnee) and (section := self._shape.section()):
             record.sections.append(section)
+        if options.verifies:
+            record.sections.append(self._verified(options, record))
         record.checks = [*judge(options.thresholds, record), *([self._aborted] if self._aborted else [])]
         terminal.show(record, terminal.console())
         if options.report:
@@ -209,6 +225,26 @@ class Commander:
                 log.info("%s", path)
         if self._environment.process_exit_code != GAVE_UP:
             self._environment.process_exit_code = 0 if record.passed else 1
+
+    def _verified(self, options: Options, record: Record) -> Section:
+        """What those who chat were told, against what is stored. Whoever is told to end does not wait for events."""
+        told = self._recorder.told
+        log.info("%s turns are held against what is stored", f"{len(told.turns):,}")
+        sources = Sources(
+            chat=(self._environment.host or "").rstrip("/"),
+            memory=options.memory_host.rstrip("/"),
+            sidecar=sidecar(options),
+            actor_type=options.actor_type,
+            headers=calls.headers(),
+        )
+        self._verifying = True
+        try:
+            found = verification.verify(
+                told, Reader(sources), settle_seconds=options.verify_seconds, hurry=lambda: self._terminated
+            )
+        finally:
+            self._verifying = False
+        return verification.section(told, found, started=record.started, ended=record.ended, events=record.events)
 
     def _versions(self) -> Mapping[str, str]:
         return {"Locust": locust.__version__, **(self._observer.versions() if self._observer else {})}

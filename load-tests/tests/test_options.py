@@ -97,6 +97,8 @@ GIVEN = [
     ("min_rate", "0", 0.0),
     ("namespace", "another", "another"),
     ("threshold", "turn:p95<300 call:rate>5", "turn:p95<300 call:rate>5"),
+    ("verify", "on", "on"),
+    ("memory_host", "http://memory:8001", "http://memory:8001"),
 ]
 
 
@@ -116,6 +118,25 @@ class TestWhereTheyAreGiven:
             name: "" if field.default is None else str(field.default) for name, field in Options.model_fields.items()
         }
         assert getattr(Options.parse({**form, name: text, "user_count": "5", "host": "http://x"}), name) == value
+
+    def test_verify_alone_is_on(self, parser: LocustArgumentParser) -> None:
+        assert parsed(parser, "--verify", "--actors", "7").verify == "on"
+
+    @pytest.mark.parametrize(
+        ("verify", "scenario", "verifies"),
+        [
+            ("auto", "faults", True),
+            ("auto", "scale", False),
+            ("auto", "none", False),
+            ("on", "none", True),
+            ("on", "scale", True),
+            ("off", "faults", False),
+        ],
+    )
+    def test_what_clients_were_told_is_checked_in_faults_and_where_it_is_asked_for(
+        self, verify: str, scenario: str, verifies: bool
+    ) -> None:
+        assert Options.parse({"verify": verify, "scenario": scenario}).verifies is verifies
 
     def test_the_command_line_goes_before_the_environment(self, parser: LocustArgumentParser) -> None:
         assert parsed(parser, "--actors", "1", LOCUST_ACTORS="2").actors == 1

@@ -168,6 +168,12 @@ def test_what_all_workers_count_is_added_up(target, tmp_path):
         ("{url}", ("HotActors", "--sidecar", "http://127.0.0.1:9"), "sidecar http://127.0.0.1:9 does not answer"),
         ("{url}", ("--scenario", "scale"), "--scenario scale calls actors through a Dapr sidecar, and there is none"),
         ("{url}", ("--scenario", "scale", "--sidecar", "{url}"), "no cluster: there is no kubeconfig /nonexistent"),
+        ("{url}", ("--verify",), "--memory-host is missing"),
+        (
+            "{url}",
+            ("--verify", "--memory-host", "{url}/else"),
+            "/else answers 404, but not as agent-memory-service does",
+        ),
         ("{url}", ("--think-time", "soon"), "--think-time soon: must be a number or a range"),
         ("{url}", ("--threshold", "turn:p95"), "--threshold turn:p95: 'turn:p95' is no threshold"),
         ("{url}", ("--shape", "steps", "-t", "5s"), "--run-time 5: too short"),

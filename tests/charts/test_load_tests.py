@@ -245,11 +245,12 @@ class TestOptions:
             "run.scenario=scale,run.options.actors=100000,run.options.write-share=0.05,run.options.think-time=1-2,"
             "run.options.enable-rebalancing=true,run.options.only-summary=false,run.options.report-file=",
             "--set",
-            "run.userClasses={Conversation,HotActors},target.url=http://other:80",
+            "run.userClasses={Conversation,HotActors},target.url=http://other:80,target.memoryUrl=http://memory:80",
         )
         for pod in (rendered.pods()[name] for name in (MASTER, WORKERS)):
             arguments = told(pod)
             assert option(pod, "host") == "http://other:80"
+            assert option(pod, "memory-host") == "http://memory:80"
             assert option(pod, "namespace") == "daca"
             assert option(pod, "scenario") == "scale"
             assert option(pod, "actors") == "100000"
@@ -398,6 +399,7 @@ class TestRights:
         ("run.options.MAX=1", ["/run/options", "MAX", "not allowed"]),
         ("run.userClasses={a-b}", ["/run/userClasses/0"]),
         ("target.url=chat-service:8010", ["/target/url", "http"]),
+        ("target.memoryUrl=http://memory/", ["/target/memoryUrl"]),
         ("thresholds.maxP95=fast", ["/thresholds/maxP95", "fast"]),
         ("thresholds.maxErrorRate=2", ["/thresholds/maxErrorRate", "maximum", "1"]),
         ("thresholds.maxErrorRate=1.5", ["/thresholds/maxErrorRate", "1.5"]),
@@ -421,6 +423,7 @@ def test_a_wrong_value_is_told_by_its_name(refusal, setting, said):
         ("run.options.namespace=other", "run.options.namespace has a value of its own: set helm's own -n instead"),
         ("run.options.max-p95=5", "set thresholds.maxP95 instead"),
         ("run.options.threshold=turn:p95<3", "set thresholds.expressions instead"),
+        ("run.options.memory-host=http://m:1", "set target.memoryUrl instead"),
         ("run.options.headless=true", "run.options.headless is the chart's to set"),
         ("webUI.service.nodePort=30089", "set the type to NodePort"),
     ],
