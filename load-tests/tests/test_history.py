@@ -77,7 +77,7 @@ def test_a_soak_of_a_day_keeps_a_bounded_number_of_buckets_and_loses_no_request(
         clock[0] = STARTED + at
         seconds = [vars(second(at, name)) for name in ("turn", "BeginTurn")]
         generator = {"at": clock[0], "process": "w0", "cpu_cores": 0.5, "memory_bytes": 1, "users": 5}
-        counted = {"seconds": seconds, "due": seconds[:1], "failures": [], "generator": generator}
+        counted = {"seconds": seconds, "due": seconds[:1], "told": None, "failures": [], "generator": generator}
         environment.events.worker_report.fire(client_id="w0", data={MESSAGE_FIELD: counted})
         kept.sample(look(clock[0]))
         most = max(most, len(record.due))

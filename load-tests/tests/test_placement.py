@@ -71,10 +71,10 @@ def test_a_sample_joins_table_sidecars_metrics_and_pods(cluster, watch):
 def test_connections_are_kept_between_samples(cluster, watch):
     watching = watch()
     watching.observe()
-    opened = len(cluster.connections)
-    for _ in range(5):
+    at_once = len(cluster.asked)  # at most: how many are under way at a time is chance
+    for _ in range(20):
         assert not watching.observe().problems
-    assert len(cluster.connections) <= opened + 2, "a sample opens connections of its own"
+    assert len(cluster.connections) <= at_once, "a sample opens connections of its own"
 
 
 def test_a_sidecar_without_active_actors_or_a_table_says_so(cluster, watch):
