@@ -108,6 +108,7 @@ check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files load-tests/locustfile.py load-tests/actor_load load-tests/bench
 	$(VENV)/bin/yamllint --strict .
+	$(VENV)/bin/biome lint --error-on-warnings .
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yaml
 	git ls-files -z -co --exclude-standard '*.sh' .ci/run | xargs -0 $(VENV)/bin/shellcheck
 	git ls-files -z -co --exclude-standard '*Dockerfile' | xargs -0 $(VENV)/bin/hadolint --failure-threshold info

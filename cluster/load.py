@@ -107,7 +107,11 @@ class Settings:
         if self._scenario != "none" and self.shape:
             raise CommandError(f"SCENARIO={self._scenario} decides the load by itself: leave SHAPE= out", exit_code=2)
         options = _options(self.options)
-        thresholds = {_THRESHOLDS[name]: _number(name, options.pop(name)) for name in _THRESHOLDS if name in options}
+        thresholds: dict[str, Any] = {
+            _THRESHOLDS[name]: _number(name, options.pop(name)) for name in _THRESHOLDS if name in options
+        }
+        if expressions := options.pop("threshold", None):
+            thresholds["expressions"] = expressions if isinstance(expressions, list) else [expressions]
         run = {
             "scenario": self._scenario,
             "shape": self.shape or None,
@@ -423,7 +427,7 @@ def _options(text: str) -> dict[str, Any]:
     for word in words:
         if word.startswith("--"):
             name, is_whole, value = word[2:].partition("=")
-            found[name] = [value] if is_whole else []
+            found.setdefault(name, []).extend([value] if is_whole else [])
         elif name:
             found[name].append(word)
         else:

@@ -66,6 +66,14 @@ class TestSettings:
             },
         }
 
+    def test_thresholds_may_be_several(self):
+        settings = Settings(options="--threshold 'turn:p95<300' --threshold='call@change:failed<1%' --max-p95 9")
+        assert settings.values()["thresholds"] == {
+            "maxP95": 9,
+            "expressions": ["turn:p95<300", "call@change:failed<1%"],
+        }
+        assert Settings(options="--threshold turn:p95").values()["thresholds"] == {"expressions": ["turn:p95"]}
+
     @pytest.mark.parametrize(("text", "seconds"), [("300", 300), ("90s", 90), ("5m", 300), ("1h", 3600)])
     def test_a_time_is_written_as_locust_takes_it(self, text, seconds):
         assert Settings(run_time=text).values()["run"]["timeSeconds"] == seconds

@@ -61,6 +61,10 @@ class Conductor(LoadTestShape):
         """Ends the run under way as its plan would, and every later one."""
         self._ended = True
 
+    def leave(self) -> None:
+        """Ends the run under way as its plan would; a later one is not touched."""
+        self._leaving_since = self._leaving_since or time.monotonic()
+
     def tick(self) -> Any:
         """What Locust wants from a shape. It never raises: that would leave the run without an end."""
         try:

@@ -1,5 +1,6 @@
 """The options of the load tests, beside Locust's own: on the command line, in the environment, and in the web UI."""
 
+import argparse
 import os
 import re
 from collections.abc import Mapping
@@ -11,8 +12,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from actor_load.errors import LoadError
 from actor_load.faults import FAULTS
+from actor_load.phases import OF_SCENARIOS, OF_SHAPES
+from actor_load.thresholds import ABORT, Threshold, given, parse
 
 SHAPES: Final = ("constant", "ramp", "spike", "soak", "steps")
+SWITCH: Final = ("auto", "on", "off")
 SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring", "faults")
 DEFAULT_RUN_SECONDS: Final = 300
 DEFAULT_USERS: Final = 10
@@ -55,6 +59,11 @@ def _replicas(text: str) -> str:
 def _address(text: str) -> str:
     if text and not re.match(r"https?://[^/]", text):
         raise ValueError("must be an address, as http://localhost:3500")
+    return text
+
+
+def _thresholds(text: str) -> str:
+    parse(text)
     return text
 
 
@@ -130,12 +139,35 @@ class Options(BaseModel):
         300.0, description="Idle time-out that --scenario idle sets for its time; longer than activating all takes."
     )
 
+    # The check after the run.
+    verify: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="After the run, hold what those who chat were told against what is stored; auto: in the scenario "
+        "faults. Alone it is on.",
+    )
+    memory_host: Annotated[str, AfterValidator(_address)] = Field(
+        "", description="Where agent-memory-service answers, as http://agent-memory-service:8001; for --verify."
+    )
+
+    verify_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0, description="How long --verify waits until all that was said is stored as it should be."
+    )
+
     # Thresholds.
     max_p95: Seconds | None = Field(None, description="Fail where the 95th percentile is above this, in ms.")
     max_p99: Seconds | None = Field(None, description="Fail where the 99th percentile is above this, in ms.")
     max_error_rate: Share | None = Field(None, description="Fail where more than this share of the requests failed.")
     min_rate: Annotated[float, Field(ge=0)] | None = Field(
         None, description="Fail where fewer requests a second were answered."
+    )
+
+    threshold: Annotated[str, AfterValidator(_thresholds)] = Field(
+        "",
+        description="Fail where one of these is broken, as 'turn:p95<300, turn@overload:max<2s, call:rate>50'; "
+        f"one that ends with {ABORT} ends the run, too. On the command line it may be given several times.",
+    )
+    abort_after: Seconds = Field(
+        10.0, description=f"Seconds on end that a threshold with {ABORT} must be broken before it ends the run."
     )
 
     # What is seen and left.
@@ -156,6 +188,26 @@ class Options(BaseModel):
     def fault_names(self) -> list[str]:
         """``faults`` as a list; none where it is empty."""
         return self.faults.split(",") if self.faults else []
+
+    @property
+    def verifies(self) -> bool:
+        """Whether what those who chat were told is held against what is stored."""
+        return self.verify == "on" or (self.verify == "auto" and self.scenario == "faults")
+
+    @property
+    def thresholds(self) -> list[Threshold]:
+        """Those of ``threshold``, and of the short forms as ``max_p95``."""
+        return given(self.model_dump())
+
+    @model_validator(mode="after")
+    def _phases_that_come(self) -> Self:
+        come, decided = OF_SHAPES[self.shape], f"--shape {self.shape}"
+        if self.scenario != "none":
+            come, decided = OF_SCENARIOS, f"--scenario {self.scenario}"
+        for one in self.thresholds:
+            if one.phase not in {None, *come}:
+                raise ValueError(f"--threshold {one.written}: {decided} has the phases {', '.join(come)}")
+        return self
 
     @model_validator(mode="after")
     def _one_conductor(self) -> Self:
@@ -191,11 +243,28 @@ class Options(BaseModel):
             raise LoadError(f"{name}{value}: {said}" if name else said) from error
 
 
+_CHOICES: Final = {"shape": SHAPES, "scenario": SCENARIOS, "placement": SWITCH, "verify": SWITCH}
+
+
+class _Joined(argparse.Action):
+    """Given several times, it is one list."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse's own
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, f"{before},{values}" if before else values)
+
+
 def add_arguments(parser: LocustArgumentParser) -> None:
     """Adds the options to Locust's, with their help texts and defaults."""
     group = parser.add_argument_group("load tests of the chat and its actors")
     for name, field in Options.model_fields.items():
-        choices = {"shape": SHAPES, "scenario": SCENARIOS, "placement": ("auto", "on", "off")}.get(name)
+        choices = _CHOICES.get(name)
         default = "" if field.default is None else field.default
         action = group.add_argument(
             f"--{name.replace('_', '-')}",
@@ -203,7 +272,9 @@ def add_arguments(parser: LocustArgumentParser) -> None:
             # Text where a number may be missing; pydantic reads all of it and says what is wrong.
             type=str,
             default=str(default),
+            action=_Joined if name == "threshold" else "store",
             choices=choices,
+            **({"nargs": "?", "const": "on"} if name == "verify" else {}),
             metavar=None if choices else name.rpartition("_")[2].upper(),
             help=f"{field.description} Default: {default if default != '' else 'none'}.",
         )

@@ -9,6 +9,8 @@ from actor_load.errors import LoadError
 SECONDS: Final = 5.0
 WELCOME: Final = b"DACA Chat Service"
 """In what ``GET /`` of chat-service answers."""
+MEMORY_WELCOME: Final = b"DACA Agent Memory Service"
+"""In what ``GET /`` of agent-memory-service answers."""
 
 
 def check_host(host: str | None) -> None:
@@ -22,6 +24,18 @@ def check_host(host: str | None) -> None:
         raise LoadError(
             f"--host {host} answers {answer.status}, but not as chat-service does: `make status` names its address"
         )
+
+
+def check_memory(address: str) -> None:
+    """Raises :class:`LoadError` unless agent-memory-service answers at ``address``."""
+    if not address:
+        raise LoadError(
+            "--memory-host is missing: the check after the run reads transcripts of agent-memory-service there "
+            "(`make status` names it); --verify off does without the check"
+        )
+    answer = _get(f"{address}/", f"--memory-host {address}", "`make status` names its address")
+    if answer.status != 200 or MEMORY_WELCOME not in answer.data:
+        raise LoadError(f"--memory-host {address} answers {answer.status}, but not as agent-memory-service does")
 
 
 def check_sidecar(address: str) -> None:

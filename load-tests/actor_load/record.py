@@ -6,9 +6,9 @@ Times are Unix times in seconds, latencies milliseconds, memory bytes, CPU cores
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import ceil
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TURN_PREFIX: Final = "turn"
 """Requests of a name that starts so are turns: each counts once, with all its tries."""
@@ -16,12 +16,21 @@ TURN_PREFIX: Final = "turn"
 RETRY_PREFIX: Final = "retry"
 """Tries more of a turn are counted under a name that starts so; they are no requests of their own."""
 
+SCHEMA_VERSION: Final = 1
+"""Of the record. It grows when a field goes or means something else, so that an old one is not read as a new one."""
+
 Histogram = Counter[float]
 """Latency, rounded by :func:`rounded` -> requests."""
 
 
 EventKind = Literal["phase", "action", "settled", "problem"]
 """The load changes; the scenario did something to the cluster; the cluster is at rest again; a surprise."""
+
+
+PhaseName = Literal[
+    "growth", "level", "ramp", "plateau", "usual", "spike", "back", "step", "overload", "load", "change"
+]
+"""What a stretch of a run is for: see :mod:`actor_load.phases`."""
 
 
 class Part(BaseModel):
@@ -35,6 +44,8 @@ class Second(Part):
     their own: a service that fails at once would look quick."""
 
     at: int
+    width: int = 1
+    """Seconds from ``at`` on that it may be of: a long run adds the older ones up (:mod:`actor_load.history`)."""
     name: str
     """As Locust's tables show it."""
     answered: int = 0
@@ -43,6 +54,14 @@ class Second(Part):
     """Of those that did not fail."""
     failed_ms: dict[float, int] = Field(default_factory=dict)
     """Of those that did."""
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        """Adds to it what ``item``, a mapping with the same names, has counted."""
+        self.answered += item["answered"]
+        self.failed += item["failed"]
+        for histogram, counted in ((self.latency_ms, item["latency_ms"]), (self.failed_ms, item["failed_ms"])):
+            for latency, count in counted.items():
+                histogram[latency] = histogram.get(latency, 0) + count
 
 
 class Failure(Part):
@@ -70,6 +89,8 @@ class Event(Part):
     at: float
     kind: EventKind
     text: str
+    phase: PhaseName | None = None
+    """The phase that begins with it; of a problem, what the phase under way turns out to be."""
 
 
 class Host(Part):
@@ -86,6 +107,10 @@ class Container(Part):
 
     cpu_cores: float | None = None
     memory_bytes: int | None = None
+    cpu_limit: float | None = None
+    """Cores; ``None`` where it has none."""
+    throttled: float | None = None
+    """Share of the scheduler's periods in which that limit stopped it, 0 to 1; ``None`` where nobody tells."""
 
 
 class PodSample(Part):
@@ -155,6 +180,15 @@ class Table(Part):
     rows: list[list[str]]
 
 
+class Knee(Part):
+    """The highest rate that kept within the bounds of a search."""
+
+    rate: float
+    """Requests answered without failure in a second."""
+    users: int
+    p95_ms: float | None
+
+
 class Section(Part):
     """What one scenario did and found."""
 
@@ -165,11 +199,14 @@ class Section(Part):
     figures: list[Figure] = Field(default_factory=list)
     tables: list[Table] = Field(default_factory=list)
     checks: list[Check] = Field(default_factory=list)
+    knee: Knee | None = None
+    """Where the section looked for one and found it."""
 
 
 class Record(Part):
     """A whole run."""
 
+    schema_version: int = SCHEMA_VERSION
     title: str
     started: float
     ended: float
@@ -178,6 +215,8 @@ class Record(Part):
     versions: dict[str, str] = Field(default_factory=dict)
     """Of the parts: Locust, Dapr's sidecar and control plane, Kubernetes, the images under load."""
     seconds: list[Second] = Field(default_factory=list)
+    due: list[Second] = Field(default_factory=list)
+    """The turns among them by the second in which they were due, or sent."""
     failures: list[Failure] = Field(default_factory=list)
     generator: list[GeneratorSample] = Field(default_factory=list)
     events: list[Event] = Field(default_factory=list)
@@ -186,10 +225,27 @@ class Record(Part):
     checks: list[Check] = Field(default_factory=list)
     """The thresholds of the run."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, told: Any) -> Any:
+        """Said before anything else is: a record of another version has other fields, too."""
+        version = told.get("schema_version", SCHEMA_VERSION) if isinstance(told, dict) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"it has version {version} of the record, and this program reads version {SCHEMA_VERSION}: "
+                "read it with the load tests that wrote it"
+            )
+        return told
+
     @property
     def passed(self) -> bool:
         """Whether every check held."""
         return all(check.passed for check in self.all_checks)
+
+    @property
+    def knee(self) -> Knee | None:
+        """The first that a section found."""
+        return next((section.knee for section in self.sections if section.knee), None)
 
     @property
     def all_checks(self) -> list[Check]:

@@ -15,13 +15,19 @@ import psutil
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from actor_load import notes
+from actor_load.abort import Watch
+from actor_load.checker.told import Told
+from actor_load.history import FINE_SECONDS, ROLL_SECONDS, roll_up
 from actor_load.options import Options
+from actor_load.phases import phases
 from actor_load.record import (
     TURN_PREFIX,
     Event,
     EventKind,
     Failure,
     GeneratorSample,
+    PhaseName,
     PlacementSample,
     Record,
     Second,
@@ -51,19 +57,20 @@ class Tally:
         self._self = psutil.Process()
         self._self.cpu_percent()  # the first call only sets the mark
         self._seconds: dict[tuple[int, str], _Bucket] = defaultdict(_Bucket)
-        self._due: dict[int, _Bucket] = defaultdict(_Bucket)
+        self._due: dict[tuple[int, str], _Bucket] = defaultdict(_Bucket)
         self._failures: Counter[tuple[str, str]] = Counter()
         environment.events.request.add_listener(self._on_request)
 
     def take(self) -> dict[str, Any]:
-        """Seconds, failures and a sample of the generator, as a message; counting starts anew."""
+        """Seconds, what users were told, failures and a sample of the generator, as a message; counting starts anew."""
         seconds, self._seconds = self._seconds, defaultdict(_Bucket)
         due, self._due = self._due, defaultdict(_Bucket)
         failures, self._failures = self._failures, Counter()
         runner = self._environment.runner
         return {
             "seconds": [bucket.told(at, name) for (at, name), bucket in seconds.items()],
-            "due": [bucket.told(at, TURN_PREFIX) for at, bucket in due.items()],
+            "due": [bucket.told(at, name) for (at, name), bucket in due.items()],
+            "told": notes.take(self._environment),
             "failures": [{"name": name, "error": error, "count": count} for (name, error), count in failures.items()],
             "generator": {
                 "at": time.time(),
@@ -80,7 +87,7 @@ class Tally:
         failed = exception is not None
         self._seconds[int(time.time()), name].count(response_time or 0, failed=failed)
         if name.startswith(TURN_PREFIX):
-            self._due[int(start_time)].count(response_time or 0, failed=failed)
+            self._due[int(start_time), name].count(response_time or 0, failed=failed)
         if failed:
             self._failures[name, f"{type(exception).__name__}: {exception}"[:ERROR_CHARACTERS]] += 1
 
@@ -132,22 +139,17 @@ class Recorder:
         self._versions = versions
         self._distributed = isinstance(environment.runner, MasterRunner)
         self._tally = Tally(environment, "master" if self._distributed else "local")
-        self._seconds: dict[tuple[int, str], Second] = {}
-        self._due: dict[int, Second] = {}
-        """Turns of a scenario by the second in which they were due, or begun."""
-        self._playing = False
-        self._failures: dict[tuple[str, str], Failure] = {}
-        self.record = Record(title="", started=0, ended=0)
+        self.told = Told()
+        """What those who chat were told, if the run is checked by it."""
+        now = time.time()
+        self._start(Record(title="", started=now, ended=now))
         environment.events.worker_report.add_listener(self._on_worker_report)
         gevent.spawn(self._count)
 
-    def begin(self, options: Options, title: str) -> None:
-        """A new run starts."""
+    def begin(self, options: Options, title: str, watch: Watch | None = None) -> None:
+        """A new run starts; ``watch`` sees what is counted."""
         self._tally.take()
-        self._seconds.clear()
-        self._due.clear()
-        self._playing = options.scenario != "none"
-        self._failures.clear()
+        self.told = Told()
         now = time.time()
         users = getattr(self._environment.parsed_options, "num_users", None)
         settings = {
@@ -156,19 +158,36 @@ class Recorder:
             **({"users": str(users)} if users else {}),
             **{name: str(value) for name, value in options.model_dump(exclude_defaults=True).items()},
         }
-        self.record = Record(title=title, started=now, ended=now, settings=settings, versions=dict(self._versions()))
+        versions = dict(self._versions())
+        self._start(Record(title=title, started=now, ended=now, settings=settings, versions=versions), watch)
+
+    def _start(self, record: Record, watch: Watch | None = None) -> None:
+        self.record = record
+        self._phases = phases(record)
+        self._seconds: dict[tuple[int, str], Second] = {}
+        self._due: dict[tuple[int, str], Second] = {}
+        self._failures: dict[tuple[str, str], Failure] = {}
+        self._watch = watch
+        self._rolled = record.started
 
     def finish(self) -> Record:
-        """The run is over; its record, to which what is counted and seen later is not added."""
-        self._add(self._tally.take())
-        self.record.ended = time.time()
-        self.record.seconds.sort(key=lambda second: (second.at, second.name))
-        return self.record.model_copy(deep=True)
+        """The run is over; its record, to which what is counted and seen later is not added.
 
-    def event(self, kind: EventKind, text: str) -> None:
+        It is no copy, as a long run's would not fit beside it. What comes later has a record of its own.
+        """
+        self._add(self._tally.take())
+        record = self.record
+        record.ended = time.time()
+        for seconds in (record.seconds, record.due):
+            seconds.sort(key=lambda second: (second.at, second.name))
+        self._start(Record(title="", started=record.ended, ended=record.ended, placement=list(record.placement)))
+        return record
+
+    def event(self, kind: EventKind, text: str, phase: PhaseName | None = None) -> None:
         """Notes what happens now; the log tells it, too, to those who wait."""
         log.info("%s: %s", kind, text)
-        self.record.events.append(Event(at=time.time(), kind=kind, text=text))
+        self.record.events.append(Event(at=time.time(), kind=kind, text=text, phase=phase))
+        self._phases = phases(self.record)
 
     def sample(self, sample: PlacementSample) -> None:
         """Adds a look at placement."""
@@ -180,8 +199,8 @@ class Recorder:
         return self.record.summary(ended - seconds, ended)
 
     def due(self, started: float, ended: float) -> Summary:
-        """Of a scenario's turns that were due from ``started`` to ``ended``, as far as they are answered by now."""
-        seconds = [second for at, second in self._due.items() if int(started) <= at < ended]
+        """Of the turns that were due from ``started`` to ``ended``, as far as they are answered by now."""
+        seconds = [second for second in self.record.due if int(started) <= second.at < ended]
         return Summary.of(seconds, ended - started)
 
     def _count(self) -> None:
@@ -189,20 +208,28 @@ class Recorder:
             gevent.sleep(REPORT_SECONDS)
             self._add(self._tally.take())
             self.record.ended = time.time()
+            if self._watch:
+                self._watch.look(self.record.started, self.record.ended, self._phases)
 
     def _on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
         if counted := data.get(MESSAGE_FIELD):
             self._add(counted)
 
     def _add(self, counted: dict[str, Any]) -> None:
-        for item in counted["seconds"]:
-            second = self._seconds.get((item["at"], item["name"]))
-            if second is None:
-                second = self._seconds[item["at"], item["name"]] = Second(at=item["at"], name=item["name"])
-                self.record.seconds.append(second)
-            _add_up(second, item)
-        for item in counted["due"] if self._playing else ():
-            _add_up(self._due.setdefault(item["at"], Second(at=item["at"], name=item["name"])), item)
+        for kind, known, kept in (
+            ("seconds", self._seconds, self.record.seconds),
+            ("due", self._due, self.record.due),
+        ):
+            for item in counted[kind]:
+                second = known.get((item["at"], item["name"]))
+                if second is None:
+                    second = known[item["at"], item["name"]] = Second(at=item["at"], name=item["name"])
+                    kept.append(second)
+                second.add(item)
+                if self._watch:
+                    self._watch.add(item, self._phases, due=kind == "due")
+        if counted["told"]:
+            self.told.add(counted["told"])
         for item in counted["failures"]:
             failure = self._failures.get((item["name"], item["error"]))
             if failure is None:
@@ -212,11 +239,13 @@ class Recorder:
                 self.record.failures.append(failure)
             failure.count += item["count"]
         self.record.generator.append(GeneratorSample(**counted["generator"]))
+        self._roll_up(time.time())
 
-
-def _add_up(second: Second, item: dict[str, Any]) -> None:
-    second.answered += item["answered"]
-    second.failed += item["failed"]
-    for histogram, counted in ((second.latency_ms, item["latency_ms"]), (second.failed_ms, item["failed_ms"])):
-        for latency, count in counted.items():
-            histogram[latency] = histogram.get(latency, 0) + count
+    def _roll_up(self, now: float) -> None:
+        if now - self._rolled < ROLL_SECONDS:
+            return
+        self._rolled = now
+        roll_up(self.record, now)
+        # Seconds so old are complete. Should one be counted once more, it is added up the next time.
+        self._seconds = {key: second for key, second in self._seconds.items() if second.at > now - FINE_SECONDS}
+        self._due = {key: second for key, second in self._due.items() if second.at > now - FINE_SECONDS}

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from actor_load.errors import LoadError
 from actor_load.options import Options
-from actor_load.record import EventKind, Figure, Section, Summary, Table
+from actor_load.record import EventKind, Figure, Knee, PhaseName, Section, Summary, Table
 from actor_load.words import counted
 
 Tick = tuple[int, float]
@@ -21,8 +21,13 @@ Tick = tuple[int, float]
 Window = Callable[[float], Summary]
 """What was answered in the last so many full seconds."""
 
-Note = Callable[[EventKind, str], None]
-"""Marks what happens in the run."""
+
+class Note(Protocol):
+    """Marks what happens in the run."""
+
+    def __call__(self, kind: EventKind, text: str, phase: PhaseName | None = None) -> None:
+        """``phase`` as in :class:`actor_load.record.Event`."""
+
 
 FASTEST: Final = 100.0
 """Users that start in a second at most: beyond it Locust warns that it may not keep up."""
@@ -94,6 +99,7 @@ def shape(  # noqa: PLR0917 - in the order of -u, -r and -t
 class Phase:
     """A stretch of a run in which the load is level or changes evenly."""
 
+    name: PhaseName
     text: str
     until: float
     """Seconds into the run."""
@@ -109,20 +115,20 @@ class Phase:
 
 def constant(users: int, spawn_rate: float, run_time: float, warm_up: float | None = None) -> list[Phase]:
     """``users`` come at ``spawn_rate``, or sooner to be there after ``warm_up`` seconds, and stay."""
-    level = Phase(_people(users), run_time, users, users)
+    level = Phase("level", _people(users), run_time, users, users)
     growing = (users - 1) / spawn_rate
     if warm_up is not None:
         growing = min(growing, warm_up)
     if growing < 1:  # a shape is asked once a second
         return [level]
-    return [Phase(f"grows to {_people(users)}", growing, 1, users), level]
+    return [Phase("growth", f"grows to {_people(users)}", growing, 1, users), level]
 
 
 def ramp(users: int, run_time: float) -> list[Phase]:
     """From one user to ``users``, evenly, and a plateau."""
     return [
-        Phase(f"ramp from 1 user to {_people(users)}", run_time * RAMP_SHARE, 1, users),
-        Phase(f"plateau of {_people(users)}", run_time, users, users),
+        Phase("ramp", f"ramp from 1 user to {_people(users)}", run_time * RAMP_SHARE, 1, users),
+        Phase("plateau", f"plateau of {_people(users)}", run_time, users, users),
     ]
 
 
@@ -136,9 +142,9 @@ def spike(users: int, run_time: float, factor: float) -> list[Phase]:
     if usual < 1:
         raise LoadError(f"--users {users} is too few for --spike-factor {factor:g}: give at least {ceil(factor)}")
     return [
-        Phase(f"usual load, {_people(usual)}", run_time * SPIKE_BEGINS, usual, usual),
-        Phase(f"spike to {_people(users)}", run_time * SPIKE_ENDS, users, users),
-        Phase(f"back to {_people(usual)}", run_time, usual, usual),
+        Phase("usual", f"usual load, {_people(usual)}", run_time * SPIKE_BEGINS, usual, usual),
+        Phase("spike", f"spike to {_people(users)}", run_time * SPIKE_ENDS, users, users),
+        Phase("back", f"back to {_people(usual)}", run_time, usual, usual),
     ]
 
 
@@ -165,7 +171,7 @@ class Phases:
         )
         if phase is not self._current:
             self._current = phase
-            self._event("phase", phase.text)
+            self._event("phase", phase.text, phase.name)
         return self._pace.to(phase.users((run_time - began) / (phase.until - began)))
 
 
@@ -352,6 +358,7 @@ class StepsToKnee:
             started=self._started,
             ended=self._ended or self._clock(),
             figures=figures,
+            knee=Knee(rate=knee.seen.rate, users=knee.users, p95_ms=knee.seen.percentile_ms(95)) if knee else None,
             tables=[
                 Table(
                     title="Steps, in order of time",
@@ -421,7 +428,7 @@ class StepsToKnee:
             yield from self._recover()
         if self._now + self._pace.seconds(users) + self._step_seconds > self._run_time:
             return None
-        self._event("phase", f"step to {_people(users)}")
+        self._event("phase", f"step to {_people(users)}", "step")
         yield from self._hold(users, self._settle + self._look)
         step = self._judge(users)
         if step.problem or step.saturated:
@@ -432,13 +439,13 @@ class StepsToKnee:
             step = replace(step, hiccup=bool(first.problem) and not step.problem)
         self.steps.append(step)
         if step.problem:
-            self._event("problem", f"{_people(users)} too many: {step.problem}")
+            self._event("problem", f"{_people(users)} too many: {step.problem}", "overload")
         return step
 
     def _recover(self) -> Iterator[Tick]:
         """Waits until what the step before has queued up is answered."""
         users = max(1, self._good // 2)
-        self._event("phase", f"back to {_people(users)}, until the queue is gone")
+        self._event("phase", f"back to {_people(users)}, until the queue is gone", "overload")
         latest = self._now + RECOVERY_STEPS * self._step_seconds
         look = max(1, floor(self._settle))
         yield from self._hold(users, self._settle + look)

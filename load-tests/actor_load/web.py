@@ -19,6 +19,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, request, send_from_directory
 from locust.env import Environment
 
+from actor_load import palette
 from actor_load.placement import view
 from actor_load.record import PlacementSample
 
@@ -71,6 +72,9 @@ def attach(environment: Environment, samples: Samples) -> None:
     pages: dict[str, Callable[[], Response]] = {
         "": lambda: send_from_directory(PAGE, "index.html"),
         "tab.js": lambda: send_from_directory(PAGE, "tab.js"),
+        "charts.js": lambda: send_from_directory(PAGE, "charts.js"),
+        "page.css": lambda: send_from_directory(PAGE, "page.css"),
+        "palette.css": lambda: Response(f":root {{ {palette.css(palette.LIGHT)} }}", mimetype="text/css"),
         "vega.js": lambda: Response(_vega(), mimetype="text/javascript", headers={"Cache-Control": "max-age=86400"}),
         "samples": lambda: Response(json.dumps(_chart(samples())), mimetype="application/json"),
         "csv": lambda: Response(

@@ -12,27 +12,32 @@ import gevent
 import locust
 import locust.runners
 from flask import Response, jsonify, request
+from gevent.lock import BoundedSemaphore
 from locust import User
 from locust.env import Environment
 from locust.runners import WorkerRunner
 from locust.web import WebUI
 
 from actor_load import preflight, recorder, report, scenarios, users, web
+from actor_load.abort import Watch
+from actor_load.checker import verification
+from actor_load.checker.reader import Reader, Sources
 from actor_load.cluster import HostDeployment
 from actor_load.conductor import GAVE_UP, Conductor, Plan
 from actor_load.errors import LoadError
 from actor_load.options import DEFAULT_RUN_SECONDS, DEFAULT_USERS, Options, sidecar
 from actor_load.placement.observer import Observer, Watched
 from actor_load.placement.stream import PlacementStream
+from actor_load.record import Check, Record, Section
 from actor_load.recorder import Recorder
 from actor_load.report import terminal
 from actor_load.scenarios.stage import Stage
 from actor_load.shapes import Shape, StepsToKnee, shape
-from actor_load.thresholds import judge
-from actor_load.users import actors, visits
+from actor_load.users import actors, calls, visits
 from actor_load.users.arrivals import Arrivals
 from actor_load.users.conversation import Conversation
 from actor_load.users.visits import Visits
+from actor_load.verdict import judge
 
 LAST_REPORTS_SECONDS: Final = 2.0
 """After a run in the web UI the workers' last reports come in."""
@@ -75,6 +80,9 @@ class Commander:
         self._stage: Stage | None = None
         self._shape: Shape | None = None
         self._unfinished = False
+        self._terminated = self._verifying = False
+        self._finishing = BoundedSemaphore()
+        self._aborted: Check | None = None
         self._choose_users(options)
         if self._headless:
             self._look(options)  # before workers are waited for
@@ -117,6 +125,8 @@ class Commander:
                 raise LoadError(f"--scenario {options.scenario} looks at placement: leave --placement off out")
         if any(user in users.HTTP_CLASSES for user in self._environment.user_classes):
             preflight.check_host(self._environment.host)
+            if options.verifies:
+                preflight.check_memory(options.memory_host.rstrip("/"))
         if any(user in actors.ACTOR_CLASSES for user in self._environment.user_classes):
             preflight.check_sidecar(sidecar(options))
 
@@ -127,10 +137,12 @@ class Commander:
         self._choose_users(options)
         self._look(options)
         self._unfinished = True
+        self._aborted = None
+        watch = Watch(options.thresholds, options.abort_after, lambda check: gevent.spawn(self._abort, check))
         most, spawn_rate = parsed.num_users or DEFAULT_USERS, parsed.spawn_rate or 1
         classes = ", ".join(sorted(user.__name__ for user in self._environment.user_classes))
         if options.scenario == "none":
-            self._recorder.begin(options, f"{options.shape}: {classes}")
+            self._recorder.begin(options, f"{options.shape}: {classes}", watch)
             self._shape = shape(
                 options,
                 users=most,
@@ -140,7 +152,7 @@ class Commander:
                 event=self._recorder.event,
             )
             return self._shape
-        self._recorder.begin(options, f"scenario {options.scenario}")
+        self._recorder.begin(options, f"scenario {options.scenario}", watch)
         self._stage = Stage(
             scenarios.SCRIPTS[options.scenario],
             environment=self._environment,
@@ -152,8 +164,19 @@ class Commander:
         )
         return self._stage
 
+    def _abort(self, check: Check) -> None:
+        """A threshold is broken for good: the run ends, and has failed whatever its last turns do."""
+        self._aborted = Check(name="the run came to its end", passed=False, detail=f"aborted: {check.detail}")
+        self._recorder.event("problem", self._aborted.detail)
+        if self._stage:
+            self._stage.stop()
+        self._conductor.leave()
+
     def _on_terminate(self) -> None:
         log.info("terminated: the run ends")
+        self._terminated = True
+        if self._verifying:
+            return  # the report comes at once
         if not self._unfinished:
             sys.exit(143)  # as a shell says of SIGTERM
         if self._stage:
@@ -177,15 +200,21 @@ class Commander:
         self._finish()
 
     def _finish(self) -> None:
-        """Judges the run and writes its report, unless that has been done. The last run decides on the exit code."""
-        if not self._unfinished:
-            return
+        """Judges the run and writes its report, unless that has been done; where that is under way, waits for its end.
+        The last run decides on the exit code."""
+        with self._finishing:
+            if self._unfinished:
+                self._judge()
+
+    def _judge(self) -> None:
         self._unfinished = False
         options = Options.of(self._environment)
         record = self._recorder.finish()
         if isinstance(self._shape, StepsToKnee) and (section := self._shape.section()):
             record.sections.append(section)
-        record.checks = judge(options, record)
+        if options.verifies:
+            record.sections.append(self._verified(options, record))
+        record.checks = [*judge(options.thresholds, record), *([self._aborted] if self._aborted else [])]
         terminal.show(record, terminal.console())
         if options.report:
             folder = Path(options.report)
@@ -196,6 +225,26 @@ class Commander:
                 log.info("%s", path)
         if self._environment.process_exit_code != GAVE_UP:
             self._environment.process_exit_code = 0 if record.passed else 1
+
+    def _verified(self, options: Options, record: Record) -> Section:
+        """What those who chat were told, against what is stored. Whoever is told to end does not wait for events."""
+        told = self._recorder.told
+        log.info("%s turns are held against what is stored", f"{len(told.turns):,}")
+        sources = Sources(
+            chat=(self._environment.host or "").rstrip("/"),
+            memory=options.memory_host.rstrip("/"),
+            sidecar=sidecar(options),
+            actor_type=options.actor_type,
+            headers=calls.headers(),
+        )
+        self._verifying = True
+        try:
+            found = verification.verify(
+                told, Reader(sources), settle_seconds=options.verify_seconds, hurry=lambda: self._terminated
+            )
+        finally:
+            self._verifying = False
+        return verification.section(told, found, started=record.started, ended=record.ended, events=record.events)
 
     def _versions(self) -> Mapping[str, str]:
         return {"Locust": locust.__version__, **(self._observer.versions() if self._observer else {})}

@@ -23,11 +23,12 @@ from urllib.parse import urlsplit
 import altair as alt
 import orjson
 import vl_convert
+from actor_load.palette import PAPER, in_light
 
 from bench import cpu, options, systems
 from bench.actor_calls import Caller
 from bench.children import Child
-from bench.picture import FONT, SCALE
+from bench.picture import FONT, SCALE, bars
 from bench.wrk import Wrk
 from cluster import screen
 from cluster.errors import CommandError
@@ -161,27 +162,14 @@ def _measure(child: Child, person: Person, turns: int, by: str, at: int) -> Poin
 def spec(points: Sequence[Point], about: str) -> dict[str, Any]:
     """The picture, as Vega-Lite."""
     title = alt.TitleParams("What a turn takes", subtitle=about, anchor="start")
-    panels = [_panel([point for point in points if point.by == by], by) for by in (LENGTHS, USERS)]
+    names = [name for point in points for name in point.cpu_ms]
+    panels = []
+    for by in (LENGTHS, USERS):
+        spent = {f"{point.at:,}": point.cpu_ms for point in points if point.by == by}
+        panels.append(bars(spent, names, "y", by).properties(width=260, height=260))
     chart = alt.hconcat(*panels, spacing=30).resolve_scale(y="shared").properties(title=title, padding=16)
-    drawn: dict[str, Any] = chart.configure(font=FONT, background="white").configure_view(stroke=None).to_dict()
-    return drawn
-
-
-def _panel(points: Sequence[Point], by: str) -> Any:
-    rows = [
-        {"at": f"{point.at:,}", "process": name, "ms": milliseconds}
-        for point in points
-        for name, milliseconds in point.cpu_ms.items()
-    ]
-    return (
-        alt.Chart(alt.Data(values=rows), width=260, height=260)
-        .mark_bar()
-        .encode(
-            x=alt.X("at:N", sort=[f"{point.at:,}" for point in points], title=by, axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("ms:Q", title="milliseconds of CPU a turn"),
-            color=alt.Color("process:N", title=None, scale=alt.Scale(scheme="tableau20")),
-        )
-    )
+    drawn: dict[str, Any] = chart.configure(font=FONT, background=PAPER).configure_view(stroke=None).to_dict()
+    return in_light(drawn)
 
 
 def _rising(least: int, most: int) -> Any:

@@ -15,6 +15,7 @@ SCHEDULERS = "/api/v1/namespaces/dapr-system/pods?labelSelector=app%3Ddapr-sched
 PODS = "/api/v1/namespaces/daca/pods?labelSelector=app%3Dchat"
 DEPLOYMENT = "/apis/apps/v1/namespaces/daca/deployments/chat-service"
 NODE = "/api/v1/nodes/node-1/proxy/metrics/resource"
+CADVISOR = "/api/v1/nodes/node-1/proxy/metrics/cadvisor"
 USER = "system:serviceaccount:daca:load-tests"
 
 
@@ -40,15 +41,30 @@ def scheduler(*arguments, version="1.19.0"):
     return found
 
 
-def pod(name, ip="", *, ready=True, leaving=False, arguments=(), containers=("chat-service", "daprd"), phase="Running"):
-    """A pod as the API lists it."""
+def pod(
+    name,
+    ip="",
+    *,
+    ready=True,
+    leaving=False,
+    arguments=(),
+    containers=("chat-service", "daprd"),
+    phase="Running",
+    limits=None,
+):
+    """A pod as the API lists it; ``limits`` of its CPU by container."""
     deletion = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if leaving else {}
     return {
         "metadata": {"name": name, **deletion},
         "spec": {
             "nodeName": "node-1",
             "containers": [
-                {"name": container, "image": f"registry/{container}:1.2.3", "args": ["/daprd", *arguments]}
+                {
+                    "name": container,
+                    "image": f"registry/{container}:1.2.3",
+                    "args": ["/daprd", *arguments],
+                    **({"resources": {"limits": {"cpu": limits[container]}}} if container in (limits or {}) else {}),
+                }
                 for container in containers
             ],
         },
@@ -109,6 +125,19 @@ def usage(at, **used):
             f"container_cpu_usage_seconds_total{labels} {seconds} {int(at * 1000)}",
             f"container_memory_working_set_bytes{labels} {memory:e} {int(at * 1000)}",
             f"container_start_time_seconds{labels} 1.7e+09",
+        ]
+    return 200, "\n".join(lines) + "\n"
+
+
+def throttling(**counted):
+    """What cAdvisor in the kubelet tells: container of pod ``chat-a`` -> periods, and those in which it was stopped."""
+    lines = []
+    for container, (periods, stopped) in {"": (999, 999), **counted}.items():
+        labels = f'{{container="{container}",id="/kubepods/x",image="i",name="n",namespace="daca",pod="chat-a"}}'
+        lines += [
+            f"container_cpu_cfs_periods_total{labels} {periods} 1700000000000",
+            f"container_cpu_cfs_throttled_periods_total{labels} {stopped} 1700000000000",
+            f"container_cpu_cfs_throttled_seconds_total{labels} 0.5 1700000000000",
         ]
     return 200, "\n".join(lines) + "\n"
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 from actor_load.record import percentile
@@ -83,14 +84,17 @@ class HangUp(Exception):
 
 class Target:
     """The server under load. ``before(seen)`` and ``after(seen, reply)`` may wait, raise :class:`HangUp`, or return
-    what is answered instead; ``before`` comes before the turn is committed."""
+    what is answered instead; ``before`` comes before the turn is committed. ``kept(user_id, turns)`` may give other
+    turns for the transcripts."""
 
     def __init__(self):
         self.seen = []
         self.before = self.after = lambda *_: None
         self.host_of = lambda _: "pod-0"
         self.activations = defaultdict(lambda: uuid4().hex)
+        self.kept = lambda _, turns: turns
         self._committed = {}
+        self._turns = defaultdict(list)
         self._sequences = Counter()
         self._lock = threading.Lock()
         self.url = ""
@@ -120,6 +124,7 @@ class Target:
                 "turn_id": seen.key,
                 "sequence": self._sequences[user_id],
             }
+            self._turns[user_id].append((seen.body["text"], self._committed[seen.key]))
         return Reply(200, dict(self._committed[seen.key]))
 
     def _actor(self, seen):
@@ -133,9 +138,35 @@ class Target:
             case "AddMessage":
                 self._sequences[actor_id] += 1
                 return Reply(200, {"status": "committed", "sequence": self._sequences[actor_id], **place})
+            case "GetConversationHistory" if actor_id in self._turns:
+                return Reply(200, [_spoken(text, reply) for text, reply in self._turns[actor_id][-5:]])
             case "GetConversationHistory":
                 last = self._sequences[actor_id]
                 return Reply(200, [{"sequence": sequence} for sequence in range(max(1, last - 4), last + 1)])
+
+    def found(self, path):
+        """The answer to what is read afterwards: a turn's outcome, or a transcript."""
+        match urlsplit(path).path.split("/")[1:], dict(parse_qsl(urlsplit(path).query)):
+            case ["chat", _, "turns", key], _:
+                reply = self._committed.get(key)
+                state = {"status": "committed", "reply": reply} if reply else {"status": "not_committed"}
+                return Reply(200, {"turn_id": key, **state})
+            case ["conversations", session_id], {"user_id": user_id}:
+                turns = self.kept(user_id, [_spoken(*turn) for turn in self._turns[user_id]])
+                history = [
+                    {**turn, "role": role, "content": turn[text], "user_id": user_id}
+                    for turn in turns
+                    if turn["session_id"] == session_id
+                    for role, text in (("user", "user_text"), ("assistant", "reply_text"))
+                ]
+                return Reply(200, {"history": history, "before": None})
+        return Reply(404, {})
+
+
+def _spoken(text, reply):
+    """A turn as the history has it."""
+    told = {"user_text": text, "reply_text": reply["reply"], "session_id": reply["metadata"]["session_id"]}
+    return {**told, "turn_id": reply["turn_id"], "sequence": reply["sequence"]}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -146,11 +177,11 @@ class _Handler(BaseHTTPRequestHandler):
         """What is looked at before a run: the chat's welcome, the sidecar's health."""
         match self.path:
             case "/":
-                self._say(Reply(200, {"message": "Welcome to the DACA Chat Service!"}))
+                self._say(Reply(200, {"message": "The DACA Chat Service and the DACA Agent Memory Service."}))
             case "/v1.0/healthz/outbound":
                 self._say(Reply(204, None))
             case _:
-                self._say(Reply(404, {}))
+                self._say(self.server.target.found(self.path))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

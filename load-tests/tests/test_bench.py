@@ -257,8 +257,16 @@ class TestReport:
 
         assert drawn["title"]["text"] == "A turn, at 8 clients"
         cpu_rows, speed_rows = (chart["data"]["values"] for chart in drawn["hconcat"])
-        assert {(row["system"], row["process"], row["ms"]) for row in cpu_rows} >= {("ours", "sidecar", 3.0)}
+        assert {(row["bar"], row["process"], row["ms"]) for row in cpu_rows} >= {("ours", "sidecar", 3.0)}
         assert [(row["system"], row["ratio"]) for row in speed_rows] == [("peer", ""), ("ours", "0.75x")]
+
+    def test_processes_of_one_colour_have_letters_of_their_own_in_both_legend_and_bars(self) -> None:
+        names = [f"process {number:02}" for number in range(12)]
+        drawn = picture.bars({"ours": dict.fromkeys(names, 1.0)}, names, "x").to_dict()
+        scale = drawn["layer"][0]["encoding"]["color"]["scale"]
+        rows = {row["shown"]: row["letter"] for row in drawn["data"]["values"]}
+        assert len(set(scale["range"])) < len(scale["domain"]) == 12
+        assert [rows[shown] for shown in scale["domain"]] == list("abcdefghijkl")
 
     def test_the_picture_is_a_png(self) -> None:
         assert picture.draw(report.summaries(self.STEPS), "today").startswith(b"\x89PNG")
@@ -598,8 +606,8 @@ class TestLong:
     def test_the_picture_has_a_panel_for_sessions_and_one_for_users(self) -> None:
         panels = long.spec(self.POINTS, "today")["hconcat"]
 
-        assert [panel["encoding"]["x"]["title"] for panel in panels] == [long.LENGTHS, long.USERS]
-        assert {row["at"] for row in panels[0]["data"]["values"]} == {"10", "1,000"}
+        assert [panel["layer"][0]["encoding"]["x"]["title"] for panel in panels] == [long.LENGTHS, long.USERS]
+        assert {row["bar"] for row in panels[0]["data"]["values"]} == {"10", "1,000"}
 
     def test_steps_are_read_in_rising_order(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert long.parse(["--messages", "1000,10", "--users", "5"]).messages == [10, 1000]

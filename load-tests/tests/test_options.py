@@ -96,6 +96,9 @@ GIVEN = [
     ("max_p95", "300", 300.0),
     ("min_rate", "0", 0.0),
     ("namespace", "another", "another"),
+    ("threshold", "turn:p95<300 call:rate>5", "turn:p95<300 call:rate>5"),
+    ("verify", "on", "on"),
+    ("memory_host", "http://memory:8001", "http://memory:8001"),
 ]
 
 
@@ -116,8 +119,31 @@ class TestWhereTheyAreGiven:
         }
         assert getattr(Options.parse({**form, name: text, "user_count": "5", "host": "http://x"}), name) == value
 
+    def test_verify_alone_is_on(self, parser: LocustArgumentParser) -> None:
+        assert parsed(parser, "--verify", "--actors", "7").verify == "on"
+
+    @pytest.mark.parametrize(
+        ("verify", "scenario", "verifies"),
+        [
+            ("auto", "faults", True),
+            ("auto", "scale", False),
+            ("auto", "none", False),
+            ("on", "none", True),
+            ("on", "scale", True),
+            ("off", "faults", False),
+        ],
+    )
+    def test_what_clients_were_told_is_checked_in_faults_and_where_it_is_asked_for(
+        self, verify: str, scenario: str, verifies: bool
+    ) -> None:
+        assert Options.parse({"verify": verify, "scenario": scenario}).verifies is verifies
+
     def test_the_command_line_goes_before_the_environment(self, parser: LocustArgumentParser) -> None:
         assert parsed(parser, "--actors", "1", LOCUST_ACTORS="2").actors == 1
+
+    def test_a_threshold_may_be_given_several_times(self, parser: LocustArgumentParser) -> None:
+        options = parsed(parser, "--threshold", "turn:p95<300", "--threshold", "call:rate>5", "--max-p95", "9")
+        assert [one.written for one in options.thresholds] == ["--max-p95 9", "turn:p95<300", "call:rate>5"]
 
     def test_a_run_is_bounded_without_being_told(self, parser: LocustArgumentParser) -> None:
         assert parser.parse_args([], env_vars={}).run_time == DEFAULT_RUN_SECONDS
@@ -152,6 +178,8 @@ WRONG = [
     ("max_error_rate", "2"),
     ("min_rate", "-1"),
     ("min_rate", "inf"),
+    ("threshold", "turn:p95<soon"),
+    ("abort_after", "0"),
     ("placement_seconds", "0.1"),
     ("placement_seconds", "inf"),
     ("idle_seconds", "0"),

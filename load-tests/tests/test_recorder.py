@@ -69,12 +69,3 @@ def test_failed_requests_have_latencies_of_their_own():
     assert (seen.answered, seen.failed) == (10, 9)
     assert seen.percentile_ms(50) == 500
     assert seen.failed_ms == {1.0: 9}
-
-
-def test_a_run_without_a_scenario_keeps_no_second_count_of_its_turns():
-    environment = Environment()
-    worker = Tally(environment, "worker")
-    recorder = Recorder(environment, dict)
-    recorder.begin(Options(), "a run")
-    answered(environment, 0.5, began=time.time())
-    assert counted(recorder, environment, worker).due(0, time.time() + 1).answered == 0

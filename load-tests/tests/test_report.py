@@ -13,12 +13,15 @@ import altair as alt
 import pytest
 import vl_convert
 from actor_load import report, words
+from actor_load.palette import SERIES
 from actor_load.placement.ring import Ring
 from actor_load.record import (
     Check,
+    Container,
     Event,
     GeneratorSample,
     Host,
+    Knee,
     PlacementSample,
     PodSample,
     Record,
@@ -34,7 +37,6 @@ from actor_load.report import (
     marks,
     overview,
     page,
-    palette,
     picture,
     pods,
     series,
@@ -90,13 +92,43 @@ def looks(*pods_at_each, every=2, hosts=None):
     ]
 
 
+def rates(record):
+    """Turns that were answered and failed a second, as the chart has it."""
+    return figures.Figures(record).throughput().chart.rows
+
+
+def limits(figure):
+    """What is drawn across a chart."""
+    return [limit.label for limit in figure.chart.limits]
+
+
+def approx(value):
+    """To the digits that a chart's data have."""
+    return pytest.approx(value, abs=0.01)
+
+
+KNEE = Knee(rate=20, users=9, p95_ms=250)
+
+
+def searched(*, knee=KNEE, section=(0, 30)):
+    """A minute: a search for the knee with turns alone, then a hundred times as many calls of actors."""
+    turns = [second(at, [30.0] * 20) for at in range(60)]
+    storm = [Second(at=int(STARTED) + at, name="visit", answered=2000, latency_ms={3.0: 2000}) for at in range(30, 40)]
+    started, ended = (STARTED + at for at in section)
+    return run(
+        60,
+        seconds=[*turns, *storm],
+        sections=[Section(title="search", text="", started=started, ended=ended, knee=knee)],
+    )
+
+
 class TestSeries:
     def test_a_bin_has_the_percentiles_of_all_its_requests(self):
         found = run(
             10, seconds=[second(at, [1.0 + at, 100.0 + at], name) for at in range(10) for name in ("turn", "x")]
         )
         span = series.Span((STARTED, STARTED + 10), int(STARTED), int(STARTED) + 10, 5)
-        rows = series.traffic(found, span)
+        rows = series.latencies(found, span)
         seen = Summary.of([one for one in found.seconds if one.at >= STARTED + 4], 5)
         assert [row["at"] for row in rows] == [0, 5000]
         assert rows[1]["p50"] == seen.percentile_ms(50)
@@ -105,27 +137,39 @@ class TestSeries:
     def test_rates_are_of_the_time_that_a_bin_really_has(self):
         found = run(9.6, seconds=[second(at, [1, 2, 3, 4], failed=1) for at in range(10)])
         span = series.Span((STARTED, STARTED + 9.6), int(STARTED), int(STARTED) + 10, 2)
-        rows = series.traffic(found, span)
+        rows = series.rates(found, span)
         assert rows[0]["answered"] == pytest.approx(6 / 1.6, abs=0.001)
         assert [row["answered"] for row in rows[1:]] == [3, 3, 3, 3]
         assert [row["failed"] for row in rows[1:]] == [1, 1, 1, 1]
 
     def test_the_last_instant_of_a_run_is_no_bin_of_its_own_and_nothing_of_it_is_lost(self):
         found = run(10, seconds=[second(at, [10.0 * (at + 1)]) for at in range(11)])
-        rows = series.traffic(found, series.Span.of(found))
+        span = series.Span.of(found)
+        rows = series.latencies(found, span)
         assert len(rows) == 10
         assert rows[-1]["slowest"] == 110
+        assert sum(row["answered"] * span.seconds(number) for number, row in enumerate(rates(found))) == approx(11)
 
     def test_retries_are_not_counted_among_the_requests(self):
         found = run(2, seconds=[second(0, [5.0]), second(0, [900.0, 901.0], name="retry turn")])
-        rows = series.traffic(found, series.Span.of(found))
-        assert (rows[0]["slowest"], rows[0]["answered"]) == (5, pytest.approx(1 / 0.6, abs=0.001))
+        assert series.latencies(found, series.Span.of(found))[0]["slowest"] == 5
+        assert rates(found)[0]["answered"] == approx(1 / 0.6)
+
+    def test_turns_that_were_due_stand_beside_those_that_were_answered(self):
+        late = [second(3, [3000.0, 2000.0, 1000.0])]
+        due = [second(at, [1000.0 * (3 - at)]) for at in range(3)]
+        found = run(4, seconds=[*late, second(0, [1.0, 2.0], name="BeginTurn")], due=due)
+        span = series.Span((STARTED, STARTED + 4), int(STARTED), int(STARTED) + 4, 1)
+        rows = series.rates(found, span, "turn")
+        assert [round(row["answered"] * span.seconds(number)) for number, row in enumerate(rows)] == [0, 0, 0, 3]
+        assert [round(row["due"] * span.seconds(number)) for number, row in enumerate(rows)] == [1, 1, 1, 0]
+        assert not any("due" in row for row in series.rates(found, span, "call"))
 
     def test_a_stall_has_a_rate_of_zero_and_no_latency_and_what_is_alone_is_marked(self):
         found = run(8, seconds=[second(at, [1, 2, 3]) for at in (0, 1, 2, 5)])
         span = series.Span((STARTED, STARTED + 8), int(STARTED), int(STARTED) + 8, 1)
-        rows = series.traffic(found, span)
-        assert [row["answered"] for row in rows[3:5]] == [0, 0]
+        rows = series.latencies(found, span)
+        assert [row["answered"] for row in series.rates(found, span)[3:5]] == [0, 0]
         assert [row["p50"] for row in rows[3:5]] == [None, None]
         assert [number for number, row in enumerate(rows) if row["alone"]] == [5]
 
@@ -154,14 +198,14 @@ class TestSeries:
         moved = [values["rebalanced"] for _, values in series.moved(run(6, placement=found))]
         assert moved == [0, 35, 37]
 
-    def test_pods_beyond_the_twelfth_share_a_name_and_are_added_up(self):
+    def test_pods_beyond_the_last_colour_share_a_name_and_are_added_up(self):
         many = [pod(f"chat-{number}", f"10.0.0.{number}", active_actors={"A": number}) for number in range(1, 16)]
         found = run(2, placement=looks(many))
         labels = pods.labels(found)
-        assert len(set(labels.values())) == pods.MOST == 12
-        assert [name for name, label in labels.items() if label == "4 others"] == [f"chat-{n}" for n in range(1, 5)]
+        assert len(set(labels.values())) == len(SERIES)
+        assert [name for name, label in labels.items() if label == "8 others"] == [f"chat-{n}" for n in range(1, 9)]
         ((_, values),) = series.by_pod(found, series.active, labels)
-        assert values["4 others"] == 1 + 2 + 3 + 4
+        assert values["8 others"] == sum(range(1, 9))
         assert sum(values.values()) == sum(range(1, 16))
 
     def test_a_pod_is_called_by_as_much_of_its_name_as_is_its_own(self):
@@ -238,13 +282,46 @@ class TestMarks:
 class TestCharts:
     def test_every_chart_is_valid_for_vega_lite(self, record):
         drawn = figures.Figures(record)
-        several = [drawn.latency(), drawn.throughput(), drawn.placement(), *drawn.table(), *drawn.generator()]
+        several = [*drawn.traffic(), drawn.placement(), *drawn.table(), *drawn.generator()]
         several += [*drawn.resources()[:1], drawn.shares(spread.spreads(record)[0])]
         assert None not in several
         for one in several:
             spec = one.spec()
             assert all(spec.pop("datasets").values())
             alt.LayerChart.from_dict(spec, validate=True)
+
+    def test_a_storm_of_actor_calls_does_not_flatten_the_turns(self):
+        drawn = [figures.Figures(searched()).throughput(what) for what in ("turn", "call")]
+        assert [one.title for one in drawn] == ["Turns a second", "Actor calls a second"]
+        assert [max(row["answered"] for row in one.chart.rows[1:-1]) for one in drawn] == [20, 2000]
+
+    def test_the_knee_is_drawn_where_its_requests_are_and_what_was_asked_of_all_only_where_all_are(self):
+        drawn = figures.Figures(searched())
+        assert limits(drawn.throughput("turn")) == ["knee 20.0/s"]
+        assert limits(drawn.throughput("call")) == []
+        mixed = searched(section=(0, 50))
+        mixed.settings["min_rate"] = "5"
+        drawn = figures.Figures(mixed)
+        assert limits(drawn.throughput("turn")) == limits(drawn.throughput("call")) == []
+        mixed.seconds = [one for one in mixed.seconds if one.name == "turn"]
+        assert limits(figures.Figures(mixed).throughput()) == ["--min-rate 5", "knee 20.0/s"]
+
+    def test_a_threshold_of_the_whole_run_is_drawn_across_what_it_is_of(self):
+        found = searched(knee=None)
+        found.settings["threshold"] = "turn:p95<300, call:rate>50, all:max<2s, turn@change:p99<1s, turn:failed<1%"
+        drawn = figures.Figures(found)
+        assert limits(drawn.latency("turn")) == ["turn:p95<300", "all:max<2s"]
+        assert limits(drawn.latency("call")) == ["all:max<2s"]
+        assert limits(drawn.throughput("turn")) == []
+        assert limits(drawn.throughput("call")) == ["call:rate>50"]
+
+    def test_a_part_of_a_run_that_did_not_search_has_no_line_for_the_knee(self):
+        assert limits(figures.Figures(searched(), STARTED + 40, STARTED + 60).throughput()) == []
+
+    def test_lines_of_one_chart_differ_in_colour_or_dash_and_few_share_a_dash(self):
+        drawn = charts.coloured([f"worker-{number}" for number in range(24)])
+        assert len({(one.colour, one.dash) for one in drawn}) == 24
+        assert len({one.dash for one in drawn[:4]}) == 1 < len({one.dash for one in drawn[:8]})
 
     @pytest.mark.parametrize(
         ("values", "ticks"),
@@ -277,7 +354,7 @@ class TestCharts:
             for name in ("w0", "w1")
         ]
         drawn = figures.Figures(run(hours * 3600, seconds=load, generator=samples))
-        several = [drawn.latency(), drawn.throughput(), *drawn.generator()]
+        several = [*drawn.traffic(), *drawn.generator()]
         assert "Each point is 30 s." in several[0].note
         assert max(len(json.dumps(one.spec())) for one in several) < 120_000
         assert max(len(one.chart.rows) for one in several) == 360
@@ -296,43 +373,63 @@ class TestCharts:
         assert re.search(r'<path d="M0,[^"]+L[^"]+" stroke="var\(--series-1\)" stroke-width="1.75"', svg)
 
 
-class TestPalette:
-    @staticmethod
-    def luminance(colour):
-        """As WCAG 2 defines it."""
-        parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    @pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK], ids=["light", "dark"])
-    def test_text_and_lines_stand_out_from_both_backgrounds(self, colours):
-        for name in set(colours) - {"paper", "panel", "grid"}:
-            for background in ("paper", "panel"):
-                dark, light = sorted(self.luminance(colours[one]) for one in (name, background))
-                wanted = 3 if name.startswith("series") else 4.5
-                assert (light + 0.05) / (dark + 0.05) >= wanted, (name, background)
-
-    def test_a_light_and_a_dark_page_have_the_same_names(self):
-        assert set(palette.LIGHT) == set(palette.DARK)
-
-
 class TestHeadline:
     def test_it_has_the_runs_figures(self, record):
-        seen = record.summary()
+        turns = record.summary(prefix="turn")
         found = {figure.name: figure for figure in overview.headline(record)}
         assert list(found) == [
-            *("requests/s", "turns/s", "p50", "p95", "p99", "slowest", "failed", "retried", "pods", "generator CPU")
+            *("turns/s", "turns due/s", "p50 of turns", "p95 of turns", "p99 of turns", "p99.9 of turns"),
+            *("slowest turn", "failed turns", "actor calls/s", "p50 of actor calls", "p95 of actor calls"),
+            *("p99 of actor calls", "p99.9 of actor calls", "slowest actor call", "failed actor calls"),
+            *("retried", "pods", "generator CPU"),
         ]
-        assert found["requests/s"].value == words.rate((seen.answered - seen.failed) / SECONDS)
-        assert found["p95"].value == words.latency(seen.percentile_ms(95))
-        assert found["failed"].value == str(seen.failed) == "9"
+        assert found["turns/s"].value == words.rate((turns.answered - turns.failed) / SECONDS)
+        assert found["turns due/s"].value == words.rate(turns.answered / SECONDS)
+        assert found["p99.9 of turns"].value == words.latency(turns.percentile_ms(99.9))
+        assert found["p95 of actor calls"].value == words.latency(record.summary(prefix="Get").percentile_ms(95))
+        assert found["failed turns"].value == str(turns.failed) == "9"
         assert found["retried"].value == str(sum(one.answered for one in record.seconds if one.name == "retry turn"))
         assert found["pods"].value == "1 → 3 → 6 → 2"
         assert float(found["generator CPU"].value) == round(max(one.cpu_cores for one in record.generator), 2)
 
-    def test_where_all_requests_are_turns_their_rate_stands_once(self):
+    def test_what_a_run_has_none_of_has_no_figure(self):
         found = overview.headline(run(10, seconds=[second(0, [1.0])]))
-        assert [figure.name for figure in found if figure.name.endswith("/s")] == ["turns/s"]
+        assert not [figure.name for figure in found if "call" in figure.name or "due" in figure.name]
+        found = overview.headline(run(10, seconds=[second(0, [1.0], name="BeginTurn")]))
+        assert not [figure.name for figure in found if "turn" in figure.name]
+
+    def test_each_phase_has_a_row_of_turns_and_one_of_actor_calls(self, record):
+        rows = overview.by_phase(record)
+        assert [row[:3] for row in rows if row[0] == "turns"] == [
+            ["turns", "the whole run", "5 min"],
+            ["turns", "ramp", "40 s"],
+            ["turns", "load", "3 min 47 s"],
+            ["turns", "change", "33 s"],
+        ]
+        assert [row[1] for row in rows if row[0] == "actor calls"] == [row[1] for row in rows if row[0] == "turns"]
+        failed = [row[overview.PHASE_COLUMNS.index("failed")] for row in rows if row[0] == "turns"]
+        assert [text.partition(" ")[0] for text in failed] == ["9", "0", "0", "9"]
+
+    def test_a_run_of_one_phase_has_no_table_of_phases(self):
+        assert overview.by_phase(run(10, seconds=[second(0, [1.0])])) == []
+
+    def test_a_container_that_its_cpu_limit_stopped_is_a_warning_and_one_of_which_nothing_is_known_is_none(self):
+        def look(**more):
+            return [pod(containers={"app": Container(cpu_cores=0.4, **more)})]
+
+        found = looks(look(cpu_limit=0.5), look(cpu_limit=0.5, throttled=0.2), look(cpu_limit=0.5, throttled=0.4))
+        (warning,) = overview.warnings(run(6, placement=found))
+        assert warning.startswith(
+            "app was stopped by its CPU limit (0.5 cores) in 30.0 % of its periods (40.0 % at most)"
+        )
+        assert [chart.title for chart in figures.Figures(run(6, placement=found)).resources()] == [
+            "CPU of app",
+            "Throttling of app",
+        ]
+        for unknown in (look(cpu_limit=0.5), look(), look(cpu_limit=0.5, throttled=0.0)):
+            assert overview.warnings(run(6, placement=looks(unknown, unknown))) == []
+        titles = [chart.title for chart in figures.Figures(run(6, placement=looks(look(cpu_limit=1)))).resources()]
+        assert titles == ["CPU of app"]
 
     def test_a_generator_near_its_core_is_a_warning_and_one_that_was_there_for_a_moment_is_not(self, record):
         assert any("near a core in worker-0" in line for line in overview.warnings(record))
@@ -419,8 +516,9 @@ class TestFiles:
         for said in (
             record.title,
             overview.verdict(record),
-            "Latency",
-            "Throughput and errors",
+            "Turns a second",
+            "Latency of turns",
+            "Actor calls a second",
             "Active actors by pod",
             "CPU, cores",
             "3 scaled from 1 to 3 pods",
@@ -429,6 +527,16 @@ class TestFiles:
         ):
             assert said in texts
         assert "var(" not in svg
+
+    def test_the_picture_says_the_knee_first_and_shows_it_in_the_first_chart(self):
+        svg = vl_convert.vegalite_to_svg(picture.spec(searched()))
+        texts = re.findall(r"<text[^>]*>([^<]+)</text>", svg)
+        assert texts.count("knee 20.0/s") == 2
+        charts_in_order = ("Turns a second", "Latency of turns", "Actor calls a second")
+        assert [text for text in texts if text in charts_in_order] == list(charts_in_order)
+        assert texts.index("turns/s") > texts.index("knee 20.0/s")
+        assert "within bounds, with 9 users, p95 250 ms" in texts
+        assert "knee" not in vl_convert.vegalite_to_svg(picture.spec(searched(knee=None)))
 
     def test_a_picture_of_very_many_events_has_room_for_a_few_and_counts_the_others(self):
         events = [Event(at=STARTED + at, kind="phase", text="something that takes room") for at in range(0, 200, 3)]
@@ -502,7 +610,7 @@ class TestTerminal:
             "FAILED Scale from 6 to 2 pods: no turn failed: 9 of 1,204 failed",
             "FAILED 2 of 5 checks",
         ]
-        assert any("p95 55 ms" in line for line in lines)
+        assert any("p95 of turns " in line for line in lines)
         assert any(re.fullmatch(r"abcde\s+fghij\s+1,204\s*", line) for line in lines)
 
     def test_text_of_others_is_shown_as_it_is(self):

@@ -20,7 +20,7 @@ HEADINGS = [
     "Scale from 1 to 3 pods",
     "Scale from 3 to 6 pods",
     "Scale from 6 to 2 pods",
-    "Latency, throughput and errors",
+    "Throughput, latency and errors",
     "Placement",
     "Shares of the pods",
     "CPU and memory of the pods",
@@ -109,14 +109,14 @@ def test_a_chart_says_in_words_what_it_shows(shown):
         "charts => charts.map(chart => chart.getAttribute('aria-label'))"
     )
     assert len(words) == drawn.locator("figure").count()
-    assert any(said.startswith("Latency. Half of the requests took") for said in words)
+    assert any(said.startswith("Latency of turns. Half of them took") for said in words)
     assert drawn.locator("table th[scope=col]").count() >= 30
     assert drawn.locator("table").count() == drawn.locator("table:has(tbody th[scope=row])").count()
 
 
 def test_pointing_at_a_second_tells_its_numbers(shown):
     drawn, _ = shown
-    chart = chart_of(drawn, "Latency", number=3).locator(".chart")
+    chart = chart_of(drawn, "Latency of turns", number=3).locator(".chart")
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
     drawn.mouse.move(box["x"] + box["width"] * 0.37, box["y"] + box["height"] * 0.5)
@@ -129,7 +129,7 @@ def test_pointing_at_a_second_tells_its_numbers(shown):
 
 def test_dragging_zooms_every_chart_of_that_time_and_a_click_shows_all_again(shown):
     drawn, seen = shown
-    latency = chart_of(drawn, "Latency", number=3).locator(".chart")
+    latency = chart_of(drawn, "Latency of turns", number=3).locator(".chart")
     others = [chart_of(drawn, title).locator(".chart") for title in ("CPU of daprd", "Users")]
     before = [axis_labels(chart) for chart in (latency, *others)]
     latency.scroll_into_view_if_needed()
@@ -168,6 +168,36 @@ def test_a_telephone_shows_it_in_light_and_in_dark_without_scrolling_sideways(ch
         label = drawn.locator("g.role-axis-label text").first.evaluate("text => getComputedStyle(text).fill")
         paper = drawn.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
         assert (label, paper) == colours
+    assert seen.problems == []
+    drawn.close()
+
+
+def test_on_paper_nothing_is_cut_and_colours_are_the_light_ones(chromium, report):
+    drawn, seen = show(chromium, report, color_scheme="dark")
+    drawn.emulate_media(media="print", color_scheme="dark")
+    # A sheet of A4 within its margins. Printing is no change of the window's size: Vega draws nothing anew.
+    drawn.evaluate("document.body.style.width = '700px'")
+    cut = drawn.evaluate(
+        """() => [...document.querySelectorAll("svg, table, dl, ol, figcaption")].filter(
+            one => one.getBoundingClientRect().right > document.body.getBoundingClientRect().right + 1
+        ).map(one => one.outerHTML.slice(0, 80))"""
+    )
+    assert cut == []
+    hidden = drawn.evaluate(
+        """() => [...document.querySelectorAll(".chart, .scroll")].filter(
+            one => getComputedStyle(one).overflow !== "visible" && one.scrollWidth > one.clientWidth).length"""
+    )
+    assert hidden == 0
+    whole = "one => getComputedStyle(one).breakInside"
+    for part in ("figure", "tbody tr", ".headline .tiles > div"):
+        assert drawn.locator(part).first.evaluate(whole) == "avoid", part
+    # Playwright can tell what is visible: all of the page but the button.
+    assert drawn.locator("h2").evaluate_all("all => all.every(one => one.checkVisibility())")
+    assert not drawn.locator("#whole").is_visible()
+    paper = drawn.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+    assert paper == "rgb(255, 255, 255)"
+    assert drawn.locator("body").evaluate("body => getComputedStyle(body).maxWidth") == "none"
+    assert drawn.pdf().startswith(b"%PDF")
     assert seen.problems == []
     drawn.close()
 

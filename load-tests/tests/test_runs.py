@@ -63,7 +63,7 @@ def test_a_run_ends_by_itself_and_leaves_its_report(target, tmp_path):
     assert left.settings["target"] == target.url
     assert left.summary().answered == len({seen.key for seen in target.seen}) > 20
     assert left.passed
-    assert [check.detail for check in left.checks] == ["error rate 0 % keeps within 0 %"]
+    assert [check.detail for check in left.checks] == ["failed of all requests is 0 %: --max-error-rate 0 holds"]
     assert {sample.process for sample in left.generator} == {"local"}
     assert max(sample.users for sample in left.generator) == 4
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.json", "report.png", "junit.xml"}
@@ -74,9 +74,25 @@ def test_a_run_that_breaks_its_thresholds_ends_with_1_and_a_line_for_each(target
 
     assert done.returncode == 1
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    assert any("--max-p95 0.1 ms" in line for line in failed)
-    assert any("--min-rate 9000/s" in line for line in failed)
+    assert any("--max-p95 0.1 is broken" in line for line in failed)
+    assert any("--min-rate 9000 is broken" in line for line in failed)
     assert not any("p99" in line for line in failed)
+
+
+def test_a_threshold_that_is_broken_for_good_ends_the_run_early_if_it_was_asked_to(target, tmp_path):
+    asked = ("--threshold", "turn@level:p95<0.1!abort", "--threshold", "turn:failed<1%", "--abort-after", 1)
+
+    done = run(target.url, *chatting("--report", tmp_path, *asked), seconds=60)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    left = record(tmp_path)
+    assert left.ended - left.started < 40
+    assert [check.name for check in left.all_checks if not check.passed] == [
+        "p95 of turns in level",
+        "the run came to its end",
+    ]
+    assert left.events[-1].text.startswith("aborted: p95 of turns in level is ")
+    assert sum(second.answered for second in left.due) == left.summary().answered
 
 
 def test_failures_within_the_threshold_pass(target):
@@ -152,7 +168,14 @@ def test_what_all_workers_count_is_added_up(target, tmp_path):
         ("{url}", ("HotActors", "--sidecar", "http://127.0.0.1:9"), "sidecar http://127.0.0.1:9 does not answer"),
         ("{url}", ("--scenario", "scale"), "--scenario scale calls actors through a Dapr sidecar, and there is none"),
         ("{url}", ("--scenario", "scale", "--sidecar", "{url}"), "no cluster: there is no kubeconfig /nonexistent"),
+        ("{url}", ("--verify",), "--memory-host is missing"),
+        (
+            "{url}",
+            ("--verify", "--memory-host", "{url}/else"),
+            "/else answers 404, but not as agent-memory-service does",
+        ),
         ("{url}", ("--think-time", "soon"), "--think-time soon: must be a number or a range"),
+        ("{url}", ("--threshold", "turn:p95"), "--threshold turn:p95: 'turn:p95' is no threshold"),
         ("{url}", ("--shape", "steps", "-t", "5s"), "--run-time 5: too short"),
         ("{url}", ("--report", "/dev/null/report"), "/dev/null/report: cannot be written"),
         ("{url}", ("--class-picker",), "--class-picker would take the load shape away"),

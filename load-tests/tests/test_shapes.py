@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from actor_load.errors import LoadError
 from actor_load.options import Options
-from actor_load.record import EventKind, Second, Section, Summary, rounded
+from actor_load.record import EventKind, PhaseName, Second, Section, Summary, rounded
 from actor_load.shapes import FASTEST, RAMP_SHARE, WARM_UP_SHARE, Shape, StepsToKnee, Tick, shape
 
 TIMED = ["constant", "ramp", "spike", "soak"]
@@ -27,7 +27,7 @@ class Events:
 
     seen: list[tuple[EventKind, str]] = field(default_factory=list)
 
-    def __call__(self, kind: EventKind, text: str) -> None:
+    def __call__(self, kind: EventKind, text: str, phase: PhaseName | None = None) -> None:
         self.seen.append((kind, text))
 
     @property
@@ -310,7 +310,9 @@ def found(steps: StepsToKnee) -> tuple[float, Section]:
     section = steps.section()
     assert steps.knee is not None
     assert section is not None
-    return steps.knee.seen.rate, section
+    assert section.knee is not None
+    assert (section.knee.rate, section.knee.users) == (steps.knee.seen.rate, steps.knee.users)
+    return section.knee.rate, section
 
 
 SEEDS = range(4)
@@ -393,11 +395,11 @@ class TestTheKnee:
         system = open_arrivals(seed)
 
         class Stalling(Events):
-            def __call__(self, kind: EventKind, text: str) -> None:
+            def __call__(self, kind: EventKind, text: str, phase: PhaseName | None = None) -> None:
                 if text == "step to 80 users" and text not in self.texts:
                     # Little of what it can do is left to clear the queue of these five seconds.
                     system.stalls.append((system.now + 12, system.now + 17))
-                super().__call__(kind, text)
+                super().__call__(kind, text, phase)
 
         steps = search(system, Stalling(), step_users=step_users)
 
@@ -677,7 +679,7 @@ def plan(environment):
         given.spawn_rate,
         given.run_time,
         lambda seconds: Summary.of([], seconds),
-        lambda kind, text: marked.append(text),
+        lambda kind, text, phase: marked.append(text),
     )
 
 

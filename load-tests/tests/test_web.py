@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from actor_load import web
+from actor_load import palette, web
 from actor_load.record import Container, Host, PlacementSample, PodSample
 from support import browser
 from support.serving import free_port
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from locust import User, constant, events, task
 
-from actor_load import web
+from actor_load import palette, web
 from actor_load.record import PlacementSample
 
 
@@ -221,11 +221,24 @@ def test_the_charts_get_lines_of_pods_and_changes_of_the_table(ui):
 def test_the_page_of_the_charts_needs_nothing_from_elsewhere(ui):
     page, kind = ui.get("placement/")
     assert kind == "text/html"
-    assert "//" not in page.replace("// A chart", ""), "nothing is fetched from another server"
+    assert "//" not in page, "nothing is fetched from another server"
     script, kind = ui.get("placement/vega.js")
     assert kind.endswith("javascript")
     assert "window.vegaEmbed=" in script
     assert ui.get("placement/tab.js")[1].endswith("javascript")
+
+
+def test_pods_beyond_the_last_colour_are_drawn_in_the_first_ones_with_another_dash(ui):
+    ui.show([sample(second, 1, *range(1, 11)) for second in (0, 2)])
+    with browser.page() as opened:
+        opened.goto(f"{ui.url}/placement/")
+        lines = opened.locator("#active .mark-line path")
+        lines.nth(9).wait_for(state="attached")
+        drawn = lines.evaluate_all(
+            "paths => paths.map(path => [getComputedStyle(path).stroke, getComputedStyle(path).strokeDasharray])"
+        )
+    assert len(drawn) == len(set(map(tuple, drawn))) == 10
+    assert len({colour for colour, _ in drawn}) == len(palette.SERIES) == 8
 
 
 def test_a_browser_shows_the_tab_live_with_its_charts(ui):

@@ -13,6 +13,7 @@ import threading
 import time
 from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -244,11 +245,12 @@ class TestOptions:
             "run.scenario=scale,run.options.actors=100000,run.options.write-share=0.05,run.options.think-time=1-2,"
             "run.options.enable-rebalancing=true,run.options.only-summary=false,run.options.report-file=",
             "--set",
-            "run.userClasses={Conversation,HotActors},target.url=http://other:80",
+            "run.userClasses={Conversation,HotActors},target.url=http://other:80,target.memoryUrl=http://memory:80",
         )
         for pod in (rendered.pods()[name] for name in (MASTER, WORKERS)):
             arguments = told(pod)
             assert option(pod, "host") == "http://other:80"
+            assert option(pod, "memory-host") == "http://memory:80"
             assert option(pod, "namespace") == "daca"
             assert option(pod, "scenario") == "scale"
             assert option(pod, "actors") == "100000"
@@ -272,6 +274,11 @@ class TestOptions:
         assert "--max-p95" not in told(pod)
         mounts = {mount["name"]: mount["mountPath"] for mount in containers(pod)["locust"]["volumeMounts"]}
         assert option(pod, "report") == mounts["results"] == "/results"
+
+    def test_each_threshold_is_an_option(self, render):
+        arguments = told(render("--values", str(EVERYTHING)).pods()[MASTER])
+        given = [value for name, value in pairwise(arguments) if name == "--threshold"]
+        assert given == ["turn:p95<300", "call@change:failed<1%!abort"]
 
     def test_a_threshold_of_nothing_is_one(self, render):
         assert option(render("--set", "thresholds.maxErrorRate=0").pods()[MASTER], "max-error-rate") == "0"
@@ -392,9 +399,11 @@ class TestRights:
         ("run.options.MAX=1", ["/run/options", "MAX", "not allowed"]),
         ("run.userClasses={a-b}", ["/run/userClasses/0"]),
         ("target.url=chat-service:8010", ["/target/url", "http"]),
+        ("target.memoryUrl=http://memory/", ["/target/memoryUrl"]),
         ("thresholds.maxP95=fast", ["/thresholds/maxP95", "fast"]),
         ("thresholds.maxErrorRate=2", ["/thresholds/maxErrorRate", "maximum", "1"]),
         ("thresholds.maxErrorRate=1.5", ["/thresholds/maxErrorRate", "1.5"]),
+        ("thresholds.expressions={turn:p95=300}", ["/thresholds/expressions/0", "turn:p95=300"]),
         ("run.spawnRate=fast", ["/run/spawnRate", "fast"]),
         ("sidecar.enabled=true", ["/sidecar", "enabled", "not allowed"]),
         ("target.namespace=daca", ["/target", "namespace", "not allowed"]),
@@ -413,6 +422,8 @@ def test_a_wrong_value_is_told_by_its_name(refusal, setting, said):
         ("run.scenario=faults", "set rbac.faults=true"),
         ("run.options.namespace=other", "run.options.namespace has a value of its own: set helm's own -n instead"),
         ("run.options.max-p95=5", "set thresholds.maxP95 instead"),
+        ("run.options.threshold=turn:p95<3", "set thresholds.expressions instead"),
+        ("run.options.memory-host=http://m:1", "set target.memoryUrl instead"),
         ("run.options.headless=true", "run.options.headless is the chart's to set"),
         ("webUI.service.nodePort=30089", "set the type to NodePort"),
     ],

@@ -31,7 +31,7 @@ def play(cluster, tmp_path):
         with Forward(cluster.kube, cluster.namespace, f"pod/{memory.metadata.name}", 3500) as sidecar:
             line = [PYTHON, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--only-summary", "--scenario", scenario]
             line += ["--host", cluster.reach.url(CHAT), "--sidecar", sidecar.url, "--namespace", cluster.namespace]
-            line += ["-u", "5", "--report", tmp_path, *options]
+            line += ["--memory-host", cluster.reach.url(MEMORY), "-u", "5", "--report", tmp_path, *options]
             done = subprocess.run(
                 [str(part) for part in line],
                 env={**os.environ, "KUBECONFIG": str(cluster.kube.target.kubeconfig)},
@@ -100,11 +100,16 @@ def test_a_rolling_update_replaces_every_pod_and_fails_no_turn(cluster, play):
 
 def test_faults_cost_those_who_chat_some_seconds_and_no_turn(play):
     names = ["chat-killed", "placement-killed", "redis-killed"]
-    (section,) = play("faults", "--faults", ",".join(names), "--retries", "10").sections
+    section, told = play("faults", "--faults", ",".join(names), "--retries", "10").sections
 
     costs = table(section, "What each change cost")
     assert [row["change"] for row in costs] == [FAULTS[name].text for name in names]
     assert all(int(row["turns"]) > 0 == int(row["failed"]) for row in costs)
+    assert [row["change"] for row in table(told, "What clients were told of each change")] == [
+        row["change"] for row in costs
+    ]
+    assert int(figure(told, "turns checked").replace(",", "")) > sum(int(row["turns"]) for row in costs)
+    assert figure(told, "violations") == "0"
 
 
 def test_a_storm_activates_every_actor_where_the_ring_says(cluster, play):

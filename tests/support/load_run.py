@@ -41,13 +41,15 @@ def pods_at(second):
 def load_run(seconds=SECONDS, seed=5):
     """The record; the same seed gives the same one. With fewer ``seconds`` it ends earlier."""
     chance = random.Random(seed)
+    answered = [second for at in range(seconds) for second in _second(at, chance)]
     return Record(
         title="Tour: ramp, scale, report",
         started=STARTED,
         ended=STARTED + seconds,
         settings={"target": "http://198.18.0.1:30010", "scenario": "tour", "pods": "1,3,6,2", "max_p95": "300"},
         versions={"Locust": "2.47.0", "Dapr sidecar": "1.18.1", "Kubernetes": "v1.34.4"},
-        seconds=[second for at in range(seconds) for second in _second(at, chance)],
+        seconds=answered,
+        due=[second.model_copy() for second in answered if second.name.startswith("turn")],
         failures=[Failure(name="turn", error="HTTPError: 503 Server Error <no host> & more", count=9)],
         generator=[sample for at in range(seconds) for sample in _generator(at, chance)],
         events=[event for event in _events() if event.at <= STARTED + seconds],
@@ -90,12 +92,12 @@ def _generator(at, chance):
 
 
 def _events():
-    said = [(0, "phase", "ramp to 40 users"), (40, "phase", "steady")]
+    said = [(0, "phase", "ramp to 40 users", "ramp"), (40, "phase", "steady", "load")]
     for (_, before), (since, count) in pairwise(SCALES):
-        said.append((since, "action", f"scaled from {before} to {count} pods"))
-        said.append((since + SETTLING, "settled", f"placement's table has {count} hosts"))
-    said.append((222, "problem", "9 turns failed: 503 Server Error"))
-    return [Event(at=STARTED + second, kind=kind, text=text) for second, kind, text in said]
+        said.append((since, "action", f"scaled from {before} to {count} pods", "change"))
+        said.append((since + SETTLING, "settled", f"placement's table has {count} hosts", None))
+    said.append((222, "problem", "9 turns failed: 503 Server Error", None))
+    return [Event(at=STARTED + second, kind=kind, text=text, phase=phase) for second, kind, text, phase in said]
 
 
 def _placement(seconds, chance):

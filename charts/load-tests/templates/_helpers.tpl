@@ -192,6 +192,7 @@ command:
 {{- define "load-tests.arguments" -}}
 {{- $run := .Values.run -}}
 {{- include "load-tests.option" (list "host" .Values.target.url) }}
+{{- include "load-tests.option" (list "memory-host" .Values.target.memoryUrl) }}
 {{- include "load-tests.option" (list "namespace" .Release.Namespace) }}
 {{- include "load-tests.option" (list "dapr-namespace" .Values.daprNamespace) }}
 {{- include "load-tests.option" (list "shape" $run.shape) }}

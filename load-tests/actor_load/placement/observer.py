@@ -2,7 +2,7 @@
 
 All of it goes through Kubernetes' API server, so that it works from a pod and from any machine with a kubeconfig:
 placement's ``/placement/state`` (port 8080), the sidecars' metadata (their public port, which wants no token) and their
-metrics, and the kubelets' ``/metrics/resource``.
+metrics, and the kubelets' ``/metrics/resource``; of pods with a CPU limit also ``/metrics/cadvisor``, for what it cost.
 
 Where Dapr's scheduler places (from 1.19 on) nobody tells a table. It is then made of what the sidecars say: one that is
 connected is a host of the types that its app offers.
@@ -94,6 +94,9 @@ class Observer:
             pods = []
         nodes = sorted({pod.node for pod in pods} - {""})
         usages = [(node, self._pool.submit(_outcome, self._usage, node)) for node in nodes]
+        # A page of hundreds of kilobytes: asked for only where a limit could have stopped anybody.
+        limited = sorted({pod.node for pod in pods if pod.cpu_limits} - {""})
+        periods = [self._pool.submit(_outcome, self._periods, node) for node in limited]
         asked = [
             (pod, self._pool.submit(_outcome, self._runtime, pod), self._pool.submit(_outcome, self._metrics, pod))
             for pod in pods
@@ -103,6 +106,7 @@ class Observer:
         hosting = [host for (pod, _, _), found in zip(asked, sample.pods, strict=True) if (host := _host(pod, found))]
         for node, usage in usages:
             self._add_usage(sample, node, usage.result())
+        self._add_limits(sample, pods, [future.result() for future in periods])
         found = leading.result()
         if isinstance(found, LoadError):
             sample.problems.append(str(found))
@@ -274,6 +278,20 @@ class Observer:
     def _usage(self, node: str) -> told.Usage:
         body = self._kube.from_kubelet(node, "/metrics/resource")
         return _read(lambda: told.usage(body, self.watched.namespace), f"the kubelet of {node}")
+
+    def _periods(self, node: str) -> told.Periods:
+        body = self._kube.from_kubelet(node, "/metrics/cadvisor")
+        return _read(lambda: told.periods(body, self.watched.namespace), f"the kubelet of {node}")
+
+    def _add_limits(self, sample: PlacementSample, pods: list[Pod], found: list[told.Periods | LoadError]) -> None:
+        """A kubelet that does not tell is no problem: then nothing is known of throttling, and nothing is said."""
+        periods = {key: of for one in found if not isinstance(one, LoadError) for key, of in one.items()}
+        limits = {pod.name: pod.cpu_limits for pod in pods}
+        for pod in sample.pods:
+            for name, limit in limits[pod.name].items():
+                if container := pod.containers.get(name):
+                    container.cpu_limit = limit
+                    container.throttled = self._rates.throttled(periods, pod.name, name)
 
     def _add_usage(self, sample: PlacementSample, node: str, usage: told.Usage | LoadError) -> None:
         if isinstance(usage, LoadError):

@@ -30,6 +30,8 @@ class Pod(NamedTuple):
     """Container -> image; with those that start before the others, as a sidecar may."""
     arguments: dict[str, tuple[str, ...]]
     """Container -> its command and arguments."""
+    cpu_limits: dict[str, float]
+    """Container -> cores, of those that have a limit."""
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> Self:
@@ -50,6 +52,11 @@ class Pod(NamedTuple):
                 container["name"]: (*container.get("command", []), *container.get("args", []))
                 for container in containers
             },
+            cpu_limits={
+                container["name"]: _cores(str(limit))
+                for container in containers
+                if (limit := container.get("resources", {}).get("limits", {}).get("cpu")) is not None
+            },
         )
 
     def port(self, argument: str) -> int:
@@ -60,3 +67,8 @@ class Pod(NamedTuple):
         """The value of an argument of the sidecar; empty where it has none."""
         given = self.arguments.get(SIDECAR, ())
         return next((value for name, value in pairwise(given) if name == argument), "")
+
+
+def _cores(quantity: str) -> float:
+    """A quantity of Kubernetes: ``500m`` or ``0.5``."""
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)

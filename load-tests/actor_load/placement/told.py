@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from actor_load.record import Container, Host
 
 _ACTOR_METRICS: Final = "dapr_runtime_actor_"
+_PERIODS: Final = "container_cpu_cfs_periods"
+_THROTTLED: Final = "container_cpu_cfs_throttled_periods"
 _CPU: Final = "container_cpu_usage_seconds"
 _MEMORY: Final = "container_memory_working_set_bytes"
 
@@ -107,12 +109,43 @@ def usage(body: bytes, namespace: str) -> Usage:
     return Usage(cpu, memory)
 
 
+Periods = dict[tuple[str, str], tuple[int, int]]
+"""(pod, container) -> periods of the scheduler since its start, and those in which its CPU limit stopped it."""
+
+
+def periods(body: bytes, namespace: str) -> Periods:
+    """Reads a kubelet's ``/metrics/cadvisor``. It tells of containers that have a limit."""
+    counts: dict[str, dict[tuple[str, str], int]] = {_PERIODS: {}, _THROTTLED: {}}
+    for family in _families(body, starts="container_cpu_cfs_", holds=f'namespace="{namespace}"'):
+        name = family.name.removesuffix("_total")
+        for sample in family.samples if name in counts else ():
+            if container := sample.labels.get("container"):  # without one it is the pod's own group
+                counts[name][sample.labels["pod"], container] = int(sample.value)
+    return {key: (of, counts[_THROTTLED].get(key, 0)) for key, of in counts[_PERIODS].items()}
+
+
 class Rates:
     """CPU of containers, from what they used in all and when that was measured."""
 
     def __init__(self) -> None:
         self._last: Reading = {}
         self._cores: dict[tuple[str, str], float] = {}
+        self._periods: Periods = {}
+        self._throttled: dict[tuple[str, str], float] = {}
+
+    def throttled(self, found: Periods, pod: str, container: str) -> float | None:
+        """Share of the periods between the last two measurements in which it was stopped; the first one gives none."""
+        key = (pod, container)
+        if key not in found:
+            return None
+        periods, stopped = found[key]
+        before = self._periods.get(key, found[key])
+        if periods > before[0] and stopped >= before[1]:
+            self._throttled[key] = (stopped - before[1]) / (periods - before[0])
+        elif periods < before[0]:  # the container has started again
+            self._throttled.pop(key, None)
+        self._periods[key] = found[key]
+        return self._throttled.get(key)
 
     def containers(self, found: Usage, pod: str) -> dict[str, Container]:
         """Container -> usage. CPU is that between the last two measurements; the first one gives none."""

@@ -1,11 +1,13 @@
 """What a run leaves for people and for machines: one page, one picture, JSON, and JUnit.
 
-Layers, lowest first: palette, series (numbers by time), pods, spread, marks, overview; charts (how one looks)
+Layers, lowest first: palette, series (numbers by time), pods, spread, marks, overview; compare; charts (how one looks)
 and figures (which there are); page, picture, junit and terminal.
 """
 
 import tempfile
 from pathlib import Path
+
+from pydantic_core import to_json
 
 from actor_load.errors import LoadError
 from actor_load.record import Record
@@ -27,7 +29,7 @@ def write(record: Record, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [
-            _write(folder / "report.json", record.model_dump_json().encode()),
+            _write(folder / "report.json", to_json(record)),
             _write(folder / "junit.xml", junit.render(record)),
             _write(folder / "report.html", page.render(record).encode()),
             _write(folder / "report.png", picture.draw(record)),

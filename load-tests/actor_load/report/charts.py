@@ -10,14 +10,19 @@ from typing import Any, Final, Literal
 import altair as alt
 from altair.utils.schemapi import debug_mode
 
+from actor_load.palette import BAD, GRID, INK, MUTED, PAPER, SERIES
 from actor_load.report.marks import KINDS, Mark, labelled
-from actor_load.report.palette import BAD, GRID, INK, MUTED, PAPER, SERIES
 from actor_load.report.series import Row, Span
 
 MILLISECONDS: Final = "datum.value < 1000 ? format(datum.value, '~r') + ' ms' : format(datum.value / 1000, '~r') + ' s'"
 PLAIN: Final = "format(datum.value, ',~g')"
 MIB: Final = "format(datum.value, ',~r') + ' MiB'"
 CORES: Final = "format(datum.value, '~g')"
+PERCENT: Final = "format(datum.value, '.0%')"
+
+DASHES: Final = ((1, 0), (6, 2), (2, 2))
+ALIKE: Final = 4
+"""Lines of a chart that have the same dash: of more, not all are told apart by colour alone at a glance."""
 
 Data = dict[str, list[dict[str, Any]]]
 """Name -> rows, of what a chart draws."""
@@ -40,10 +45,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Limit:
-    """A threshold, drawn across."""
+    """A threshold, or what was found, drawn across."""
 
     value: float
     label: str
+    colour: str = BAD
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ class TimeChart:
         if self.stacked:
             chart = chart.transform_calculate(index=f"indexof({names!r}, datum.series)").encode(order="index:Q")
             area: alt.Chart = chart.mark_area(
-                interpolate=shape, stroke=PAPER, strokeWidth=0.6, opacity=0.9, clip=True, aria=False
+                interpolate=shape, stroke=PAPER, strokeWidth=0.6, opacity=1, clip=True, aria=False
             )
             return area
         dashes = alt.Scale(domain=names, range=[list(one.dash) for one in self.series])
@@ -191,8 +197,8 @@ class TimeChart:
         layers = []
         for limit in self.limits:
             base = alt.Chart(alt.Data(values=[{"value": limit.value, "label": limit.label}])).encode(y=self._y())
-            text = base.mark_text(align="right", baseline="bottom", dy=-3, color=BAD, fontSize=11, aria=False)
-            layers.append(base.mark_rule(color=BAD, strokeDash=[6, 4], strokeWidth=1.25, aria=False))
+            text = base.mark_text(align="right", baseline="bottom", dy=-3, color=limit.colour, fontSize=11, aria=False)
+            layers.append(base.mark_rule(color=limit.colour, strokeDash=[6, 4], strokeWidth=1.25, aria=False))
             layers.append(text.encode(x=alt.value("width"), text="label:N"))
         return layers
 
@@ -313,9 +319,9 @@ def safe(label: str) -> str:
 
 
 def coloured(names: Sequence[str]) -> list[Series]:
-    """Series for names that have no meaning of their own: after ten the colours come again, dashed."""
+    """Series for names that have no meaning of their own: 24 of them are told apart by colour and dash together."""
     return [
-        Series(name, SERIES[index % len(SERIES)], dash=(1, 0) if index < len(SERIES) else (5, 2))
+        Series(name, SERIES[index % len(SERIES)], dash=DASHES[index // ALIKE % len(DASHES)])
         for index, name in enumerate(names)
     ]
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from actor_load import words
-from actor_load.record import PodSample, Record
+from actor_load.palette import BAD, INK, SERIES
+from actor_load.record import PodSample, Record, Summary
 from actor_load.report import pods as podlist
 from actor_load.report import series
 from actor_load.report.charts import (
     CORES,
     MIB,
     MILLISECONDS,
+    PERCENT,
     PLAIN,
     Limit,
     Series,
@@ -22,25 +25,27 @@ from actor_load.report.charts import (
     safe,
 )
 from actor_load.report.marks import marks
-from actor_load.report.palette import BAD, SERIES
 from actor_load.report.series import Row, Span
 from actor_load.report.spread import Spread
+from actor_load.subjects import ALL, RETRY, TURN, belongs, of, present
+from actor_load.thresholds import Threshold, given
 
 PAGE_FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 LATENCIES: Final = (
     Series("p50", SERIES[0], 2.25),
     Series("p95", SERIES[1], 1.75),
-    Series("p99", SERIES[3], 1.25),
-    Series("slowest", SERIES[9], 1, (1, 3)),
+    Series("p99", SERIES[3], 1.5, (6, 2)),
+    Series("slowest", SERIES[7], 1.25, (1, 2)),
 )
+DUE: Final = Series("due", SERIES[1], 1.5, (5, 3))
 RATES: Final = (Series("answered", SERIES[0]), Series("failed", BAD, 2))
 HOSTS: Final = (
     Series("actor hosts", SERIES[0], 2.5),
     Series("ready pods", SERIES[1], 1.75, (5, 3)),
-    Series("changes of the table", SERIES[9], 1.5, (1, 2)),
+    Series("changes of the table", SERIES[7], 1.5, (1, 2)),
 )
-MOVED: Final = (Series("rebalanced", SERIES[1], 2), Series("deactivated", SERIES[9], 1.5, (5, 3)))
+MOVED: Final = (Series("rebalanced", SERIES[1], 2), Series("deactivated", SERIES[7], 1.5, (5, 3)))
 SMALL: Final = 150
 LARGE: Final = 230
 
@@ -85,29 +90,37 @@ class Figures:
         self._pods = coloured(
             [label for label in dict.fromkeys(self.labels.values()) if label not in others] + others[:1]
         )
-        self.traffic = series.traffic(record, self.span)
 
     @property
     def binned(self) -> str:
         """How wide a point is."""
         return f"Each point is {words.lasted(self.span.width)}."
 
-    def latency(self, *, height: int = LARGE, wide: bool = True) -> Figure | None:
+    def traffic(self, *, rate: int = SMALL, latency: int = LARGE, wide: bool = True) -> list[Figure]:
+        """How many turns a second, and how long they took; then the same of actor calls. ``rate`` and ``latency`` are
+        heights."""
+        found = []
+        for what in present(self.record):
+            found += [self.throughput(what, height=rate, wide=wide), self.latency(what, height=latency, wide=wide)]
+        return [figure for figure in found if figure]
+
+    def latency(self, what: str = TURN, *, height: int = LARGE, wide: bool = True) -> Figure | None:
         """Percentiles over time."""
-        if not any(row["p50"] is not None for row in self.traffic):
+        rows = series.latencies(self.record, self.span, what)
+        if not any(row["p50"] is not None for row in rows):
             return None
         limits = [
-            Limit(float(bound), f"{name} at most {words.latency(float(bound))}")
-            for name in ("p95", "p99")
-            if (bound := self.record.settings.get(f"max_{name}"))
+            Limit(one.bound, one.written)
+            for one in self._thresholds(what)
+            if one.metric == "max" or one.metric.startswith("p")
         ]
-        seen = self.record.summary(self.span.started, self.span.ended)
+        seen = self._seen(what)
         return self._over_time(
-            "Latency",
+            f"Latency of {of(what)}",
             f"By the time of the answer, logarithmic; failed requests count for the slowest alone. {self.binned}",
-            f"Half of the requests took {words.latency(seen.percentile_ms(50))} or less, 95 % "
+            f"Half of them took {words.latency(seen.percentile_ms(50))} or less, 95 % "
             f"{words.latency(seen.percentile_ms(95))}, the slowest {words.latency(seen.slowest_ms)}.",
-            self.traffic,
+            rows,
             LATENCIES,
             unit=MILLISECONDS,
             logarithmic=True,
@@ -117,19 +130,22 @@ class Figures:
             wide=wide,
         )
 
-    def throughput(self, *, height: int = SMALL, wide: bool = True) -> Figure | None:
-        """Answered and failed a second."""
-        if not self.record.seconds:
+    def throughput(self, what: str = TURN, *, height: int = SMALL, wide: bool = True) -> Figure | None:
+        """Due, answered and failed a second."""
+        seen = self._seen(what)
+        if not seen.answered:
             return None
-        bound = self.record.settings.get("min_rate")
-        seen = self.record.summary(self.span.started, self.span.ended)
+        rows = series.rates(self.record, self.span, what)
+        offered = any("due" in row for row in rows)
+        title = of(what).capitalize()
         return self._over_time(
-            "Throughput and errors",
-            f"Requests a second; a red triangle marks where some failed. {self.binned}",
-            f"{seen.answered:,} requests were answered, {seen.failed:,} of them failed.",
-            self.traffic,
-            RATES,
-            limits=[Limit(float(bound), f"at least {bound}/s")] if bound else (),
+            f"{title} a second",
+            f"{'Due, as offered; answered' if offered else 'Answered'} without failure, by the time of the answer. "
+            f"A red triangle marks where some failed. {self.binned}",
+            f"{seen.answered:,} {of(what)} were answered, {seen.failed:,} of them failed.",
+            rows,
+            (DUE, *RATES) if offered else RATES,
+            limits=[*self._least_rates(what), *self._knees(what)],
             gaps=True,
             bars="failed",
             height=height,
@@ -199,27 +215,38 @@ class Figures:
             name for sample in self.record.placement for pod in sample.pods for name in pod.containers
         )
         figures = []
-        for kind, unit, top, of in (
-            ("CPU", CORES, 0.1, lambda name: lambda pod: _used(pod, name, "cpu_cores")),
-            ("Memory", MIB, 1.0, lambda name: lambda pod: _used(pod, name, "memory_bytes")),
+        for kind, note, unit, top, field in (
+            ("CPU", "Cores, pod by pod.", CORES, 0.1, "cpu_cores"),
+            ("Throttling", "Share of the periods in which the CPU limit stopped it.", PERCENT, 0.1, "throttled"),
+            ("Memory", "Pod by pod.", MIB, 1.0, "memory_bytes"),
         ):
             for name in names:
-                rows = self._of_pods(of(name), mean=True)
+                rows = self._of_pods(partial(_used, container=name, field=field), mean=True)
                 present = {key for row in rows for key, value in row.items() if value is not None}
                 if not present - {"at"}:
                     continue
                 figures.append(
                     self._over_time(
                         f"{kind} of {name}",
-                        "Cores, pod by pod." if kind == "CPU" else "Pod by pod.",
+                        note,
                         f"{kind} that the container {name} used in {words.counted(len(present) - 1, 'pod')}.",
                         rows,
                         [one for one in self._pods if one.name in present],
                         unit=unit,
                         least_top=top,
+                        limits=self._cpu_limits(name) if kind == "CPU" else (),
                     )
                 )
         return figures
+
+    def _cpu_limits(self, container: str) -> list[Limit]:
+        limits = {
+            limit
+            for sample in self.record.placement
+            for pod in sample.pods
+            if (limit := _used(pod, container, "cpu_limit")) is not None
+        }
+        return [Limit(limit, f"limit {limit:g}") for limit in sorted(limits)]
 
     def generator(self) -> list[Figure]:
         """CPU of the generator's processes, and users."""
@@ -269,6 +296,41 @@ class Figures:
             "; ".join(f"{row['pod']} {row['share']:.1%}, predicted {row['predicted']:.1%}" for row in rows),
             Shares("shares", rows),
         )
+
+    def _seen(self, what: str) -> Summary:
+        first, last = self.span.started, self.span.ended
+        return Summary.of(
+            (one for one in self.record.seconds if first <= one.at < last and belongs(one.name, what)), last - first
+        )
+
+    def _thresholds(self, what: str) -> list[Threshold]:
+        """Those of the whole run, which can be drawn across."""
+        return [one for one in given(self.record.settings) if one.what in {what, ALL} and one.phase is None]
+
+    def _least_rates(self, what: str) -> list[Limit]:
+        """What is asked of all requests together can be compared with turns or calls only where there are no others."""
+        alone = present(self.record) == [what]
+        return [
+            Limit(one.bound, one.written)
+            for one in self._thresholds(what)
+            if one.metric == "rate" and (alone or one.what == what)
+        ]
+
+    def _knees(self, what: str) -> list[Limit]:
+        """The knees that were found in this time with such requests alone."""
+        return [
+            Limit(section.knee.rate, f"knee {words.rate(section.knee.rate)}/s", INK)
+            for section in self.record.sections
+            if section.knee
+            and self.span.started <= section.started
+            and section.ended <= self.span.ended
+            and self._alone(what, section.started + 1, section.ended)
+        ]
+
+    def _alone(self, what: str, started: float, ended: float) -> bool:
+        """Whether nothing else was answered in whole seconds of that time, but for retries."""
+        names = {second.name for second in self.record.seconds if int(started) <= second.at < int(ended)}
+        return all(belongs(name, what) or belongs(name, RETRY) for name in names)
 
     def _over_time(
         self,

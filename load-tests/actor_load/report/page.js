@@ -1,5 +1,4 @@
 // Draws the charts, and lets all of them show the same part of the run.
-"use strict";
 
 const drawn = [];
 

@@ -11,9 +11,9 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from actor_load import words
+from actor_load import palette, words
 from actor_load.record import Event, Record, Section, Summary
-from actor_load.report import overview, palette, pods
+from actor_load.report import overview, pods
 from actor_load.report.charts import unchecked
 from actor_load.report.figures import Figure, Figures
 from actor_load.report.marks import numbered
@@ -21,8 +21,16 @@ from actor_load.report.spread import Spread, spreads
 
 _NUMBER = re.compile(r"[-+±<]? ?\d[\d,]*(\.\d+)?( ?(%|/s|s|ms|min|MiB|kB).*| \(.*\))?$|-?$")
 _HERE = Path(__file__).parent
-REQUEST_COLUMNS = ("name", "answered", "failed", "a second", "p50", "p95", "p99", "slowest")
+REQUEST_COLUMNS = (
+    "name",
+    "answered",
+    "failed",
+    "a second",
+    *(f"p{percent:g}" for percent in overview.PERCENTILES),
+    "slowest",
+)
 _REQUEST_TITLE = "Tries more of a turn have a name that begins with retry; they are counted nowhere else"
+_PHASE_TITLE = "By phase: a turn belongs to that in which it was due, a call to that in which it was answered"
 _SPREAD_COLUMNS = ("until", "pods", "pod", "actors", "share", "ideal", "by the ring", "off, in points", "by chance")
 _SPREAD_TITLE = "Active actors at the end of each settled table; “by chance” is two standard deviations"
 POD_COLUMNS = ("in charts", "pod", "node", "address", "seen", "restarts", "most actors")
@@ -78,7 +86,8 @@ def _render(record: Record) -> str:
         warnings=overview.warnings(record),
         when=f"{words.clock(record.started)}, {words.lasted(record.ended - record.started)}",
         parts=[_part(record, section) for section in record.sections],
-        traffic=[figure for figure in (figures.latency(), figures.throughput()) if figure],
+        by_phase=_Table(overview.PHASE_COLUMNS, overview.by_phase(record), _PHASE_TITLE),
+        traffic=figures.traffic(),
         placement=[figure for figure in (figures.placement(), *figures.table()) if figure],
         shares=[figures.shares(one) for one in spread[-_SHARE_CHARTS:]],
         spread=_Table(_SPREAD_COLUMNS, _spread(record, spread), _SPREAD_TITLE),
@@ -103,14 +112,11 @@ def _render(record: Record) -> str:
 
 def _part(record: Record, section: Section) -> _Part:
     figures = Figures(record, section.started, section.ended)
-    drawn = [
-        figures.latency(height=170, wide=False),
-        figures.throughput(height=170, wide=False),
-        figures.placement(height=170, wide=True),
-    ]
+    placement = figures.placement(height=170, wide=True)
+    drawn = [*figures.traffic(rate=170, latency=170, wide=False), *([placement] if placement else [])]
     began, ended = (words.elapsed(at - int(record.started)) for at in (section.started, section.ended))
     tables = [_Table(table.columns, table.rows, table.title) for table in section.tables]
-    return _Part(section, tables, [figure for figure in drawn if figure], f"{began} to {ended}")
+    return _Part(section, tables, drawn, f"{began} to {ended}")
 
 
 def _bundle() -> str:
@@ -137,7 +143,7 @@ def _requests(record: Record) -> Rows:
                 f"{seen.answered:,}",
                 words.failed(seen),
                 words.rate(seen.rate),
-                *(words.latency(seen.percentile_ms(percent)) for percent in (50, 95, 99)),
+                *(words.latency(seen.percentile_ms(percent)) for percent in overview.PERCENTILES),
                 words.latency(seen.slowest_ms),
             ]
         )

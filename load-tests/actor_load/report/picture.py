@@ -7,12 +7,13 @@ from typing import Any, Final, Literal
 import altair as alt
 import vl_convert
 
+from actor_load.palette import INK, MUTED, in_light
 from actor_load.record import Record
 from actor_load.report import overview, series
 from actor_load.report.charts import CORES, Data, TimeChart, coloured, configured, kind_colour, safe, unchecked
 from actor_load.report.figures import Figure, Figures
 from actor_load.report.marks import Mark, gravest_first
-from actor_load.report.palette import INK, MUTED, in_light
+from actor_load.subjects import present
 
 WIDTH: Final = 1600
 """Pixels of the whole picture, or next to it."""
@@ -24,6 +25,7 @@ _SCALE: Final = 1.5
 _PLOT: Final = 966
 _AXIS: Final = 52
 _TILES: Final = 5
+_KNEE_HEIGHT: Final = 72
 _TILE_WIDTH: Final = (_PLOT + _AXIS) / _TILES
 _LANES: Final = 6
 _LANE_HEIGHT: Final = 16
@@ -39,9 +41,11 @@ def draw(record: Record) -> bytes:
 
 def spec(record: Record) -> dict[str, Any]:
     figures = Figures(record)
+    first, *others = present(record)
     found = [
-        figures.latency(height=190),
-        figures.throughput(height=110),
+        figures.throughput(first, height=130),
+        figures.latency(first, height=190),
+        *(figures.throughput(what, height=130) for what in others),
         figures.placement(height=170),
         _cpu(record, figures),
     ]
@@ -51,7 +55,7 @@ def spec(record: Record) -> dict[str, Any]:
     if figures.marks:
         charts.append(_strip(figures, data))
     for figure in panels:
-        assert isinstance(figure.chart, TimeChart)  # noqa: S101 - the four above are
+        assert isinstance(figure.chart, TimeChart)  # noqa: S101 - those above are
         data |= figure.chart.data()
         drawn = figure.chart.draw(zoomed=False, height=figure.height, width=_PLOT)
         charts.append(drawn.properties(title=alt.TitleParams(figure.title, offset=6)))
@@ -63,11 +67,12 @@ def spec(record: Record) -> dict[str, Any]:
 
 
 def _header(record: Record, data: Data) -> alt.LayerChart:
-    """Title, verdict, checks that failed, and the headline's figures as tiles."""
+    """Title, verdict, checks that failed, the knee, and the headline's other figures as tiles."""
     tiles = overview.headline(record)
+    knee = tiles.pop(0) if record.knee else None
     failed = overview.failed_checks(record)[:3]
     colour = "var(--good)" if record.passed else "var(--bad)"
-    top = 56 + 18 * len(failed)
+    top = 56 + 18 * len(failed) + (_KNEE_HEIGHT if knee else 0)
     texts = [
         {"x": 0, "y": 10, "text": record.title, "kind": "title", "colour": INK},
         {"x": 0, "y": 36, "text": overview.verdict(record), "kind": "verdict", "colour": colour},
@@ -76,6 +81,11 @@ def _header(record: Record, data: Data) -> alt.LayerChart:
             for index, line in enumerate(failed)
         ),
     ]
+    if knee:
+        texts += [
+            {"x": 0, "y": top - _KNEE_HEIGHT + 24, "text": f"{knee.name} {knee.value}", "kind": "knee", "colour": INK},
+            {"x": 0, "y": top - _KNEE_HEIGHT + 52, "text": knee.note, "kind": "name", "colour": MUTED},
+        ]
     for index, tile in enumerate(tiles):
         x, y = (index % _TILES) * _TILE_WIDTH, top + 12 + (index // _TILES) * 50
         texts.append({"x": x, "y": y, "text": tile.name, "kind": "name", "colour": MUTED})
@@ -90,6 +100,7 @@ def _header(record: Record, data: Data) -> alt.LayerChart:
     )
     sizes: dict[str, tuple[int, Literal["bold", "normal"]]] = {
         "title": (22, "bold"),
+        "knee": (34, "bold"),
         "verdict": (16, "bold"),
         "name": (13, "normal"),
         "value": (20, "bold"),

@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from actor_load.palette import SERIES
 from actor_load.record import PodSample, Record
 
-MOST: Final = 12
+MOST: Final = len(SERIES)
 """Pods that a chart tells apart; a long run with many rollouts has more, and adds the smaller ones up."""
 
 

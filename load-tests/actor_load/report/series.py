@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
+from actor_load.history import MOST_POINTS, point_width
 from actor_load.record import (
-    RETRY_PREFIX,
     GeneratorSample,
     Histogram,
     PlacementSample,
@@ -19,20 +19,15 @@ from actor_load.record import (
     Record,
     percentile,
 )
+from actor_load.subjects import ALL, TURN, belongs
 
 Row = dict[str, float | None]
-
-MOST_POINTS: Final = 600
-"""Of a series: more than a screen has room for."""
 
 REQUESTS_A_BIN: Final = 20
 """A percentile of fewer says little: slow runs get wider bins."""
 
 FEWEST_POINTS: Final = 60
 """About as many bins there are at least, however few requests they have."""
-
-WIDTHS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-"""Seconds that people count in."""
 
 PERCENTILES: Final = {"p50": 50, "p95": 95, "p99": 99}
 
@@ -55,7 +50,9 @@ class Span:
         lasted = min(last, record.ended) - max(first, record.started)
         answered = sum(second.answered for second in record.seconds if first <= second.at < last)
         wanted = min(REQUESTS_A_BIN * lasted / max(answered, 1), 0.95 * lasted / FEWEST_POINTS)
-        return cls((record.started, record.ended), first, last, _width(max(wanted, lasted / MOST_POINTS)))
+        # What a long run has added up is not taken apart again.
+        widest = max((second.width for second in record.seconds if first <= second.at < last), default=1)
+        return cls((record.started, record.ended), first, last, point_width(max(wanted, lasted / MOST_POINTS, widest)))
 
     @property
     def origin(self) -> int:
@@ -93,31 +90,51 @@ class Span:
         return (self.started - self.origin) * 1000, (self.ended - self.origin) * 1000
 
 
-def traffic(record: Record, span: Span) -> list[Row]:
-    """``p50``, ``p95``, ``p99`` (ms, of those that did not fail), ``slowest`` (ms, of all), ``answered`` and ``failed``
-    (a second) of every bin; no retries.
+def latencies(record: Record, span: Span, what: str = ALL) -> list[Row]:
+    """``p50``, ``p95``, ``p99`` (ms, of those that did not fail) and ``slowest`` (ms, of all) of every bin, by when
+    they were answered.
 
     ``alone`` marks a bin with latencies between two without any, which a line cannot show.
     """
     histograms: dict[int, Histogram] = defaultdict(Counter)
     failures: dict[int, Histogram] = defaultdict(Counter)
-    answered: Counter[int] = Counter()
-    failed: Counter[int] = Counter()
     for second in record.seconds:
         number = span.bin_of(second.at)
-        if number is not None and not second.name.startswith(RETRY_PREFIX):
+        if number is not None and belongs(second.name, what):
             histograms[number].update(second.latency_ms)
             failures[number].update(second.failed_ms)
-            answered[number] += second.answered - second.failed
-            failed[number] += second.failed
     return [
         {
             "at": span.at(number),
             **{name: percentile(histograms[number], percent) for name, percent in PERCENTILES.items()},
             "slowest": max([*histograms[number], *failures[number]], default=None),
+            "alone": float(bool(histograms[number]) and not histograms[number - 1] and not histograms[number + 1]),
+        }
+        for number in span.bins
+    ]
+
+
+def rates(record: Record, span: Span, what: str = ALL) -> list[Row]:
+    """``answered`` (without failure) and ``failed`` of every bin, a second, by when they were answered; of turns
+    ``due``, too."""
+    answered: Counter[int] = Counter()
+    failed: Counter[int] = Counter()
+    due: Counter[int] = Counter()
+    for second in record.due if what == TURN else ():
+        number = span.bin_of(second.at)
+        if number is not None:
+            due[number] += second.answered
+    for second in record.seconds:
+        number = span.bin_of(second.at)
+        if number is not None and belongs(second.name, what):
+            answered[number] += second.answered - second.failed
+            failed[number] += second.failed
+    return [
+        {
+            "at": span.at(number),
             "answered": round(answered[number] / span.seconds(number), 3),
             "failed": round(failed[number] / span.seconds(number), 3),
-            "alone": float(bool(histograms[number]) and not histograms[number - 1] and not histograms[number + 1]),
+            **({"due": round(due[number] / span.seconds(number), 3)} if due else {}),
         }
         for number in span.bins
     ]
@@ -232,10 +249,6 @@ def pending(record: Record, span: Span) -> list[Row]:
 def active(pod: PodSample) -> float | None:
     """Active actors of all types of a pod."""
     return None if pod.active_actors is None else float(sum(pod.active_actors.values()))
-
-
-def _width(at_least: float) -> int:
-    return next((width for width in WIDTHS if width >= at_least), ceil(at_least / 3600) * 3600)
 
 
 def _one(values: list[float], *, mean: bool) -> float:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from actor_load.record import Figure, Record
+from actor_load.record import Figure, Record, Section
 from actor_load.record import Table as Found
 from actor_load.report import overview
 
@@ -28,15 +28,20 @@ def show(record: Record, console: Console) -> None:
     for warning in overview.warnings(record):
         console.print(Text(f"Mind: {warning}", "yellow"))
     for section in record.sections:
-        console.print()
-        console.print(Text(section.title, "bold"))
-        _print_figures(section.figures, console)
-        for table in section.tables:
-            console.print(_table(table))
+        show_section(section, console)
     console.print()
     for failed in overview.failed_checks(record):
         console.print(Text.assemble(("FAILED ", "bold red"), failed), soft_wrap=True)
     console.print(Text(overview.verdict(record), "bold green" if record.passed else "bold red"))
+
+
+def show_section(section: Section, console: Console) -> None:
+    """Prints its figures and tables."""
+    console.print()
+    console.print(Text(section.title, "bold"))
+    _print_figures(section.figures, console)
+    for table in section.tables:
+        console.print(_table(table))
 
 
 def _print_figures(figures: list[Figure], console: Console) -> None:

@@ -15,6 +15,7 @@ from actor_load.cluster import HostDeployment
 from actor_load.conductor import LEAVE_SECONDS, Plan, Tick
 from actor_load.errors import LoadError
 from actor_load.options import Options
+from actor_load.phases import TAIL_SECONDS
 from actor_load.placement.rendezvous import Rendezvous
 from actor_load.placement.ring import Ring
 from actor_load.placement.rule import rule
@@ -22,6 +23,7 @@ from actor_load.record import (
     RETRY_PREFIX,
     Check,
     Figure,
+    Knee,
     PlacementSample,
     Placer,
     Section,
@@ -40,9 +42,6 @@ KUBELET_SECONDS: Final = 15.0
 
 BESIDE_LOAD: Final = 2
 """Actors that are visited at once while people chat."""
-
-TAIL_SECONDS: Final = 5.0
-"""What a change costs shows a little longer than it lasts."""
 
 REPORTS_SECONDS: Final = 2 * REPORT_SECONDS + 1
 """Until all processes have told what they had counted."""
@@ -97,6 +96,7 @@ class Findings:
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    knee: Knee | None = None
 
     def figure(self, name: str, value: str, note: str = "") -> None:
         """Adds a number."""
@@ -177,7 +177,7 @@ class Stage:
         With the class Arrivals a user is a stream of ``--arrival-rate`` turns a second.
         """
         if users != self._users:
-            self.recorder.event("phase", counted(users, "user"))
+            self.recorder.event("phase", counted(users, "user"), "load")
         self._users, self._spawn_rate = users, FASTEST
         self.wait(lambda: self._running() == self._base_users + users, 60, f"{counted(users, 'user')} to start")
 
@@ -242,7 +242,7 @@ class Stage:
     def change(self, text: str, action: Callable[[], None], pods: int, gone: frozenset[str] = frozenset()) -> Change:
         """Does something to the cluster under load, until all is settled; :meth:`costs` says what it cost."""
         started = time.time()
-        self.recorder.event("action", text)
+        self.recorder.event("action", text, "change")
         action()
         settled = self.settle(pods, gone)
         self.sleep(TAIL_SECONDS)

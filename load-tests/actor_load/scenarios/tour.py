@@ -45,6 +45,7 @@ def _turns(stage: Stage) -> int:
         if found is None or steps.knee is None:
             raise LoadError(f"one pod does not even hold {STEP_USERS} turns a second within bounds")
         findings.text, findings.figures, findings.tables = found.text, found.figures, found.tables
+        findings.knee = found.knee
         return steps.knee.users
 
 

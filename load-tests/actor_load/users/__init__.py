@@ -6,7 +6,7 @@ from locust import User
 from locust.env import Environment
 
 from actor_load import ids
-from actor_load.users import visits
+from actor_load.users import visits, watch
 from actor_load.users.arrivals import Arrivals
 from actor_load.users.conversation import Conversation
 
@@ -21,3 +21,4 @@ def register(environment: Environment, prefix: str = "") -> None:
     """
     ids.register(environment, prefix)
     visits.answer_rounds(environment)
+    watch.watch(environment)

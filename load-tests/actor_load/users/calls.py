@@ -1,6 +1,7 @@
 """Calls of actors, straight through a Dapr sidecar."""
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -9,13 +10,13 @@ from locust.contrib.fasthttp import FastHttpUser
 from locust.env import Environment
 from locust.exception import StopTest
 
-from actor_load import ids
+from actor_load import ids, notes
 from actor_load.options import Options, sidecar
 from actor_load.users.answers import CONNECT_SECONDS, read
 
 TOKEN: Final = "dapr-api-token"  # noqa: S105 - the name of a header
 
-_VISIT: Final = '{"turn_id": "visit", "claim": "visit"}'
+VISIT: Final = '{"turn_id": "visit", "claim": "visit"}'
 """Arguments of a ``BeginTurn`` that only asks where an actor lives. It writes no state; and as all ask under the same
 turn and claim, it is granted however often it comes, and there is nothing to give back."""
 
@@ -51,9 +52,8 @@ class ActorUser(FastHttpUser):
             )
         super().__init__(environment)
         self.share = ids.share(environment)
-        token = os.environ.get("DAPR_API_TOKEN", "")
-        self._headers = {"Content-Type": "application/json", **({TOKEN: token} if token else {})}
-        self._path = f"/v1.0/actors/{quote(self.load_options.actor_type, safe='')}"
+        self._headers = headers()
+        self._notes = notes.of(environment)
 
     def call(
         self,
@@ -69,7 +69,7 @@ class ActorUser(FastHttpUser):
         An answer whose ``status`` is none of those of success is a failed call, and so is one of which ``check`` finds
         something wrong.
         """
-        path = f"{self._path}/{quote(actor_id, safe='')}/method/{method}"
+        path, asked = f"{actor_path(self.load_options, actor_id)}/method/{method}", time.time()
         with self.client.request(
             "POST", path, name=name or method, data=arguments, headers=self._headers, catch_response=True
         ) as response:
@@ -79,12 +79,25 @@ class ActorUser(FastHttpUser):
                 response.failure(error)
                 return None
             response.success()
+            if self._notes is not None and isinstance(answer.body, dict):
+                self._notes.activation(actor_id, answer.body["activation_id"], answer.body["host"], asked, time.time())
             return answer.body
 
     def visit(self, actor_id: str, name: str = "") -> Place | None:
         """Asks an actor where it lives, which activates it; ``None`` where the call failed."""
-        body = self.call(actor_id, "BeginTurn", _VISIT, name=name)
+        body = self.call(actor_id, "BeginTurn", VISIT, name=name)
         return None if body is None else Place(body["host"], body["activation_id"])
+
+
+def actor_path(options: Options, actor_id: str) -> str:
+    """Of an actor, behind a sidecar's address."""
+    return f"/v1.0/actors/{quote(options.actor_type, safe='')}/{quote(actor_id, safe='')}"
+
+
+def headers() -> dict[str, str]:
+    """What every call of a sidecar has."""
+    token = os.environ.get("DAPR_API_TOKEN", "")
+    return {"Content-Type": "application/json", **({TOKEN: token} if token else {})}
 
 
 def _refusal(body: Any) -> str:

@@ -11,6 +11,8 @@ import gevent
 from locust.contrib.fasthttp import FastHttpUser
 from locust.env import Environment
 
+from actor_load import notes
+from actor_load.checker.told import Reply, Try, Turn
 from actor_load.record import RETRY_PREFIX
 from actor_load.users.answers import CONNECT_SECONDS, Answer, read, report
 
@@ -98,6 +100,7 @@ class ChatUser(FastHttpUser):
         # On the object: Locust sets the class's own anew for each run.
         self.host = (self.host or environment.host or "").rstrip("/") or None
         super().__init__(environment)
+        self._notes = notes.of(environment)
 
     def chat(self, person: Person, session_id: str, name: str, *, retries: int, due: float | None = None) -> None:
         """Takes one turn. It is counted once, under ``name``, with all its time since ``due`` (``time.perf_counter()``;
@@ -107,17 +110,21 @@ class ChatUser(FastHttpUser):
         that asks for it. Each such try goes over a new connection, by which it may reach another pod.
         """
         began = time.perf_counter() if due is None else due
-        key = uuid4().hex
+        key, text = uuid4().hex, saying()
         body = json.dumps(
-            {"user_id": person.user_id, "text": saying(), "metadata": {"session_id": session_id}}, ensure_ascii=False
+            {"user_id": person.user_id, "text": text, "metadata": {"session_id": session_id}}, ensure_ascii=False
         )
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        floor = person.sends()
+        floor, tries = person.sends(), list[Try]()
+        due_at = time.time() - (time.perf_counter() - began)
         try:
-            answer, unknown = self._tried(body, headers, retries)
+            answer, unknown = self._tried(body, headers, retries, tries)
         except BaseException:  # Locust ends the user in the middle
             person.failed(unknown=True)
             raise
+        finally:
+            if self._notes is not None:
+                self._notes.turn(Turn(person.user_id, key, session_id, text, due_at, tuple(tries)))
         error = answer.error
         if error:
             person.failed(unknown=unknown)
@@ -125,12 +132,18 @@ class ChatUser(FastHttpUser):
             error = _complaint(answer, person, session_id, key, floor)
         report(self.environment, "POST", name, began, size=answer.size, error=error)
 
-    def _tried(self, body: str, headers: dict[str, str], retries: int) -> tuple[Answer, bool]:
-        """The last answer, and whether one of the tries may have committed the turn without saying so."""
+    def _tried(self, body: str, headers: dict[str, str], retries: int, tries: list[Try]) -> tuple[Answer, bool]:
+        """The last answer, and whether one of the tries may have committed the turn without saying so. What each try
+        was told is added to ``tries``."""
         unknown = False
         for attempt in itertools.count():
-            sent = time.perf_counter()
-            answer = read(self.client.request("POST", PATH, data=body, headers=headers, catch_response=True))
+            sent, sent_at = time.perf_counter(), time.time()
+            try:
+                answer = read(self.client.request("POST", PATH, data=body, headers=headers, catch_response=True))
+            except BaseException:
+                tries.append(Try(sent_at, time.time(), "unknown", CUT_OFF))
+                raise
+            tries.append(_told(answer, sent_at))
             unknown = unknown or _is_unknown(answer)
             if attempt == retries or not _is_worth_a_retry(answer):
                 return answer, unknown
@@ -149,8 +162,23 @@ def _is_unknown(answer: Answer) -> bool:
     """Whether the turn may have been committed. chat-service names its problems; an answer without such a name is a
     gateway's, which knows of the connection only."""
     if answer.kind.startswith("/problems/"):
-        return answer.kind in {"/problems/outcome-unknown", "/problems/reply-no-longer-kept"}
+        return answer.kind in {"/problems/outcome-unknown", "/problems/key-expired"}
     return answer.status == 0 or answer.status >= 500
+
+
+def _told(answer: Answer, sent_at: float) -> Try:
+    """What a try was told. A 200 without what makes it a reply leaves open whether the turn is committed."""
+    ended, body = time.time(), answer.body if isinstance(answer.body, dict) else {}
+    if answer.error:
+        return Try(sent_at, ended, "unknown" if _is_unknown(answer) else "refused", answer.error)
+    metadata = body.get("metadata")
+    session_id = metadata.get("session_id") if isinstance(metadata, dict) else None
+    text, turn_id, sequence = body.get("reply"), body.get("turn_id"), body.get("sequence")
+    if not (
+        isinstance(text, str) and isinstance(session_id, str) and isinstance(turn_id, str) and isinstance(sequence, int)
+    ):
+        return Try(sent_at, ended, "unknown", "200 without a reply")
+    return Try(sent_at, ended, "answered", "200", Reply(text, session_id, turn_id, sequence))
 
 
 def _is_worth_a_retry(answer: Answer) -> bool:
