@@ -75,7 +75,7 @@ class Store:
 class Service:
     """Transcripts of users over one store. Another is another pod."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: "Store | Held | Interrupted") -> None:
         documents = Documents(store, "statestore")  # type: ignore[arg-type]
         self.users = Users(documents)
         self.transcripts = Transcripts(documents, self.users)
@@ -236,6 +236,51 @@ async def test_each_turn_is_there_once_and_an_erased_one_nowhere_whatever_happen
     assert await pods[2].erase("ann", ann[-1].sequence) == left
     assert "<ann:" not in texts(store)
     assert store.state.get("user-ann")["sessions"] == []
+
+
+class Held:
+    """A pod's way to the store, on which a turn's own document waits."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.get_states, self.delete_state = store.get_states, store.delete_state
+        self.waits, self.may_go = asyncio.Event(), asyncio.Event()
+
+    async def save_states(self, name: str, writes: Sequence[StateWrite]) -> bool:
+        if any(write.etag is None for write in writes):
+            self.waits.set()
+            await self.may_go.wait()
+        return await self._store.save_states(name, writes)
+
+
+class Interrupted:
+    """A pod's way to the store; once a turn's own document has been removed, somebody else comes first."""
+
+    def __init__(self, store: Store, first: Callable[[], Awaitable[Any]]) -> None:
+        self._store, self._first = store, first
+        self.get_states, self.save_states = store.get_states, store.save_states
+
+    async def delete_state(self, name: str, key: str) -> bool:
+        deleted = await self._store.delete_state(name, key)
+        if key.startswith("turns-"):
+            await self._first()
+        return deleted
+
+
+async def test_a_large_turn_that_is_delivered_twice_leaves_nothing_where_it_is_erased_meanwhile() -> None:
+    store = Store()
+    held = Held(store)
+    turn = event(1, user_message="<large>" + "x" * APART_BYTES)
+    again = asyncio.create_task(Service(held).transcripts.append(turn))
+    await held.waits.wait()
+    await Service(store).transcripts.append(turn)
+
+    async def second_delivery_ends() -> None:
+        held.may_go.set()
+        await again
+
+    assert await Service(Interrupted(store, second_delivery_ends)).erase("junaid", 1) == 1
+    assert "<large>" not in texts(store)
 
 
 @pytest.mark.parametrize("others", [1, 3])

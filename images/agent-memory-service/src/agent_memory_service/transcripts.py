@@ -365,22 +365,31 @@ class Transcripts:
 
     async def _erase_page(self, own: "_Keys", number: int, through: int) -> int:
         key = own.page(number)
+        removed = 0
         for attempt in range(ATTEMPTS):
             found = await self._documents.read(key)
-            turns: list[_Stub] = found.document["turns"] if found.document else []
+            page = found.document
+            turns: list[_Stub] = page["turns"] if page else []
             kept = [turn for turn in turns if turn["sequence"] > through]
             gone = [turn for turn in turns if turn["sequence"] <= through]
-            for turn in gone:
-                if turn.get("apart"):
-                    await self._documents.delete(own.turn(number, turn["event_id"]))
-            if found.document is not None and kept:
+            removed = max(removed, len(gone))  # what counted as refused may have been written: then none is found here
+            apart = [turn for turn in gone if turn.get("apart")]
+            if page is not None and apart and page["erased_through"] < through:
+                # From here on whoever writes such a turn again finds it erased, and removes what was written of it.
+                closed = page | {"erased_through": through}
+                if not await self._documents.write(key, closed, found, ttl_seconds=self._ttl):
+                    await pause(attempt)
+                continue
+            for turn in apart:
+                await self._documents.delete(own.turn(number, turn["event_id"]))
+            if page is not None and kept:
                 # The user has gone on meanwhile, in a page of before: it moves to the tree of after.
                 await self._list(own, number, kept[0]["sequence"])
-                page = found.document | {"erased_through": through, "turns": kept}
-                if await self._documents.write(key, page, found, ttl_seconds=self._ttl):
-                    return len(gone)
+                rest = page | {"erased_through": through, "turns": kept}
+                if await self._documents.write(key, rest, found, ttl_seconds=self._ttl):
+                    return removed
             elif await self._documents.mark_erased(key, found):
-                return len(gone)
+                return removed
             await pause(attempt)
         raise Contended
 
