@@ -317,6 +317,14 @@ class TestOvertaken:
         await asyncio.sleep(0.02)
         assert (await session.complete(completion(grant, "t1"))).status == "committed"
 
+    async def test_an_old_activation_that_nobody_ended_answers_from_what_is_stored(self, pods: Pods):
+        old, new = await pods.session("a"), await pods.session("b")
+        await taken(old, "t1")
+        assert isinstance(await new.outcome(TurnId(turn_id="t1")), protocol.Replayed)
+        await taken(new, "t2", "two")
+        assert isinstance(await old.outcome(TurnId(turn_id="t2")), protocol.Replayed)
+        assert [said.turn_id for said in await old.history()] == ["t1", "t2"]
+
     async def test_of_two_activations_only_one_commits_on_a_turn_number(self, pods: Pods):
         old, new = await pods.session("old"), await pods.session("new")
         grants = await begun(old, "t-old"), await begun(new, "t-new")

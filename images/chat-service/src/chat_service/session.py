@@ -234,7 +234,8 @@ class Session:
 
     async def history(self, _: NoArguments = NOTHING) -> list[protocol.Spoken]:
         """The window, oldest first."""
-        return [_spoken(exchange) for exchange in (await self.document()).window]
+        async with self._lock:
+            return [_spoken(exchange) for exchange in (await self._load_anew()).window]
 
     async def clear(self, _: NoArguments = NOTHING) -> protocol.Cleared:
         """Empties the history. What was said stays in the transcript, and an open turn finds itself stale."""
@@ -262,7 +263,7 @@ class Session:
     async def outcome(self, arguments: TurnId) -> protocol.TurnAnswer:
         """What became of a turn, as far as this session knows."""
         async with self._lock:
-            document = await self._load()
+            document = await self._load_anew()
             known = await self._find(document, arguments.turn_id, keyed=True)
         if known is not None:
             return self._known(known)
@@ -310,7 +311,7 @@ class Session:
     async def publish_events(self, _: NoArguments = NOTHING) -> protocol.Done:
         """Sees to it that what is unpublished gets published: once this returns, this process's journal knows of it."""
         async with self._lock:
-            self._document = None  # the process that held the user may have written after this one had read
+            await self._load_anew()  # the process that held the user may have written after this one had read
         if await self.unsent():
             await self._host.journal.cover(self.user_id)
             self._host.publisher.start(self)
@@ -401,6 +402,15 @@ class Session:
             with self._elsewhere_is_known():
                 self._document = await self._host.documents.load(self.user_id)
         return self._document
+
+    async def _load_anew(self) -> Document:
+        """The document as it is stored, for what is answered without a write.
+
+        A write is fenced, a read is not: when placement's leader goes, an actor may move without its old host being
+        told, and there the session and its document stay in memory.
+        """
+        self._document = None
+        return await self._load()
 
     async def _find(self, document: Document, turn_id: str, *, keyed: bool) -> Exchange | Receipt | None:
         """What is known of a committed turn, here or apart."""
