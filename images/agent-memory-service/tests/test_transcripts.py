@@ -239,15 +239,15 @@ async def test_each_turn_is_there_once_and_an_erased_one_nowhere_whatever_happen
 
 
 class Held:
-    """A pod's way to the store, on which a turn's own document waits."""
+    """A pod's way to the store, on which the writes wait that ``these`` picks."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, these: Callable[[StateWrite], bool]) -> None:
+        self._store, self._these = store, these
         self.get_states, self.delete_state = store.get_states, store.delete_state
         self.waits, self.may_go = asyncio.Event(), asyncio.Event()
 
     async def save_states(self, name: str, writes: Sequence[StateWrite]) -> bool:
-        if any(write.etag is None for write in writes):
+        if any(map(self._these, writes)):
             self.waits.set()
             await self.may_go.wait()
         return await self._store.save_states(name, writes)
@@ -269,7 +269,7 @@ class Interrupted:
 
 async def test_a_large_turn_that_is_delivered_twice_leaves_nothing_where_it_is_erased_meanwhile() -> None:
     store = Store()
-    held = Held(store)
+    held = Held(store, lambda write: write.etag is None)  # a turn's own document
     turn = event(1, user_message="<large>" + "x" * APART_BYTES)
     again = asyncio.create_task(Service(held).transcripts.append(turn))
     await held.waits.wait()
@@ -281,6 +281,37 @@ async def test_a_large_turn_that_is_delivered_twice_leaves_nothing_where_it_is_e
 
     assert await Service(Interrupted(store, second_delivery_ends)).erase("junaid", 1) == 1
     assert "<large>" not in texts(store)
+
+
+@pytest.mark.parametrize("waits", ["turns-s1:junaid", "turns-s1:junaid:0"])
+async def test_a_turn_that_is_added_while_an_erasure_is_repeated_is_found_by_the_next(waits: str) -> None:
+    store = Store()
+    service = Service(store)
+    await service.transcripts.append(event(1))
+    await service.erase("junaid", 1)
+    held = Held(store, lambda write: write.key == waits)
+    added = asyncio.create_task(Service(held).transcripts.append(event(2, user_message="<later>")))
+    await held.waits.wait()
+    await service.erase("junaid", 1)
+    held.may_go.set()
+    await added
+    assert await service.sequences("s1", "junaid") == [2]
+    assert await service.erase("junaid", 2) == 1
+    assert "<later>" not in texts(store)
+
+
+async def test_a_turn_that_is_added_while_it_is_erased_leaves_nothing_where_one_was_erased_before() -> None:
+    store = Store()
+    service = Service(store)
+    await service.transcripts.append(event(1))
+    await service.erase("junaid", 1)
+    held = Held(store, lambda write: write.key == "turns-s1:junaid:0")
+    added = asyncio.create_task(Service(held).transcripts.append(event(2, user_message="<later>")))
+    await held.waits.wait()
+    await service.erase("junaid", 2)
+    held.may_go.set()
+    assert await added == [Appended.ERASED]
+    assert "<later>" not in texts(store)
 
 
 @pytest.mark.parametrize("others", [1, 3])

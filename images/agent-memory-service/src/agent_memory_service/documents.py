@@ -122,9 +122,10 @@ class Documents:
         await self._dapr.delete_state(self._store, key)
 
     async def mark_erased(self, key: str, over: Found) -> bool:
-        """Puts the mark of an erased document over what was found, be it nothing; False as :meth:`write`."""
-        if over.erased:
-            return True
+        """Puts the mark of an erased document over what was found, be it nothing or a mark; False as :meth:`write`.
+
+        Over a mark, too: a writer that has read it before must be refused.
+        """
         return await self.write(key, {"version": VERSION, "erased": True}, over, ttl_seconds=ERASED_SECONDS)
 
     async def erase(self, key: str) -> Document | None:
