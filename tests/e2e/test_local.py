@@ -88,13 +88,14 @@ class Local:
             process.kill()
 
 
-def children(state):
-    """What runs of a `make local`."""
+def children(state, wanted=""):
+    """What runs of a `make local`, or of one program of it."""
     found = []
     for process in psutil.process_iter():
         try:
             name, _, folder = process.environ().get(processes.MARK, "").partition(" ")
-            if name and folder == str(state) and process.status() != psutil.STATUS_ZOMBIE:
+            chosen = name == wanted if wanted else bool(name)
+            if chosen and folder == str(state) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
@@ -250,18 +251,15 @@ class TestUp:
 
 @pytest.mark.parametrize("name", [program.name for program in planned().control_plane])
 def test_a_part_of_daprs_control_plane_that_is_killed_is_started_again_and_nobody_waits_for_long(state, user_id, name):
-    def processes_of_it():
-        return [process for process in children(state) if process.environ()[processes.MARK] == f"{name} {state}"]
-
     def is_back():
-        found = processes_of_it()
+        found = children(state, name)
         return bool(found) and found != [killed] and program.ready()
 
     (program,) = [program for program in planned().control_plane if program.name == name]
     with running(state) as local:
         local.up()
         with conversations(local, user_id) as people:
-            (killed,) = processes_of_it()
+            (killed,) = children(state, name)
             killed.kill()
             assert eventually(is_back)
         for person in people:
