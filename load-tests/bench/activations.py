@@ -124,9 +124,5 @@ def _told(failed: Mapping[str, int]) -> str:
     return ", ".join(f"{count}: {what}" for what, count in failed.items()) or "0"
 
 
-def _share(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 if __name__ == "__main__":
     sys.exit(main())

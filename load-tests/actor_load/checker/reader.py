@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 from pydantic import TypeAdapter
 
+from actor_load.actors_api import method_path
 from actor_load.checker.seen import Entry, Seen, State, Stored
 from actor_load.checker.told import Turn
 
@@ -97,8 +98,8 @@ class Reader:
                 return [entry for page in reversed(pages) for entry in page]
 
     def _history(self, user_id: str) -> list[Stored]:
-        path = f"/v1.0/actors/{quote(self.sources.actor_type, safe='')}/{quote(user_id, safe='')}"
-        body = self._asked("POST", f"{self.sources.sidecar}{path}/method/GetConversationHistory")
+        path = method_path(self.sources.actor_type, user_id, "GetConversationHistory")
+        body = self._asked("POST", self.sources.sidecar + path)
         return _window.validate_python(
             [{**turn, "text": turn["user_text"], "reply": turn["reply_text"]} for turn in body]
         )

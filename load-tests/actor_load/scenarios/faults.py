@@ -83,11 +83,12 @@ def _victims(stage: Stage, fault: Fault, ready: dict[str, str]) -> dict[str, str
 
 def _leader(stage: Stage) -> str:
     """Name of the placement pod that leads, as soon as one does."""
-    seen = [""]
+    leader = ""
 
     def one_leads() -> bool:
-        seen.append(stage.sample().leader)
-        return bool(seen[-1])
+        nonlocal leader
+        leader = stage.sample().leader
+        return bool(leader)
 
     stage.wait(one_leads, SETTLE_SECONDS, "a leader of placement")
-    return seen[-1]
+    return leader

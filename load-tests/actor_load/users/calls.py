@@ -4,13 +4,13 @@ import os
 import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
 
 from locust.contrib.fasthttp import FastHttpUser
 from locust.env import Environment
 from locust.exception import StopTest
 
 from actor_load import ids, notes
+from actor_load.actors_api import method_path
 from actor_load.options import Options, sidecar
 from actor_load.users.answers import CONNECT_SECONDS, read
 
@@ -69,7 +69,7 @@ class ActorUser(FastHttpUser):
         An answer whose ``status`` is none of those of success is a failed call, and so is one of which ``check`` finds
         something wrong.
         """
-        path, asked = f"{actor_path(self.load_options, actor_id)}/method/{method}", time.time()
+        path, asked = method_path(self.load_options.actor_type, actor_id, method), time.time()
         with self.client.request(
             "POST", path, name=name or method, data=arguments, headers=self._headers, catch_response=True
         ) as response:
@@ -87,11 +87,6 @@ class ActorUser(FastHttpUser):
         """Asks an actor where it lives, which activates it; ``None`` where the call failed."""
         body = self.call(actor_id, "BeginTurn", VISIT, name=name)
         return None if body is None else Place(body["host"], body["activation_id"])
-
-
-def actor_path(options: Options, actor_id: str) -> str:
-    """Of an actor, behind a sidecar's address."""
-    return f"/v1.0/actors/{quote(options.actor_type, safe='')}/{quote(actor_id, safe='')}"
 
 
 def headers() -> dict[str, str]:

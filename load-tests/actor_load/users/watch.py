@@ -13,8 +13,9 @@ from locust.env import Environment
 from locust.runners import MasterRunner
 
 from actor_load import ids, notes
+from actor_load.actors_api import method_path
 from actor_load.options import Options, sidecar
-from actor_load.users.calls import VISIT, actor_path, headers
+from actor_load.users.calls import VISIT, headers
 
 WATCHED: Final = 10
 PAUSE_SECONDS: Final = 0.2
@@ -46,7 +47,7 @@ def _watch(environment: Environment, options: Options) -> None:
     for number in itertools.cycle(range(WATCHED)):
         gevent.sleep(PAUSE_SECONDS)
         actor_id, asked = share.id(number, "watched"), time.time()
-        url = f"{sidecar(options)}{actor_path(options, actor_id)}/method/BeginTurn"
+        url = sidecar(options) + method_path(options.actor_type, actor_id, "BeginTurn")
         try:
             answer = pool.request("POST", url, body=VISIT, headers=headers())
             body = json.loads(answer.data) if answer.status == 200 else {}

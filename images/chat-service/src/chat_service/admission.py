@@ -9,6 +9,7 @@ user takes no CPU, so only the fixed number bounds those.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Final, NoReturn
@@ -42,7 +43,8 @@ class Admission:
         self._least = min(LEAST, most)
         self._late_seconds = late_seconds
         self._clock = clock
-        self._due: float | None = None
+        self._due = math.inf
+        """When the timer at hand should fire, by the clock."""
         self._late = 0.0
         self._since_step = 0.0
         self._limit = float(most)
@@ -65,7 +67,7 @@ class Admission:
     @property
     def _behind(self) -> bool:
         """Whether the timer at hand is far too late already. Not by the loop's clock, which stands still meanwhile."""
-        return self._due is not None and self._clock() - self._due > BEHIND_SECONDS
+        return self._clock() - self._due > BEHIND_SECONDS
 
     @property
     def _active(self) -> int:
@@ -75,6 +77,7 @@ class Admission:
         """A timer fired ``late`` seconds late, :data:`TICK_SECONDS` after the one before."""
         self._due = self._clock() + TICK_SECONDS
         self._late += SMOOTH * (late - self._late)
+        self._tell(TICK_SECONDS + late)
         self._since_step += TICK_SECONDS + late
         if self._since_step < STEP_SECONDS:
             return
@@ -87,12 +90,10 @@ class Admission:
 
     async def watch(self) -> NoReturn:
         """Looks at how late timers are, until it is cancelled."""
+        self._due = self._clock() + TICK_SECONDS
         while True:
-            due = self._clock() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
-            late = max(0.0, self._clock() - due)
-            self.tick(late)
-            self._tell(TICK_SECONDS + late)
+            self.tick(max(0.0, self._clock() - self._due))
 
     def _tell(self, seconds: float) -> None:
         self._since_told += seconds
