@@ -251,6 +251,49 @@ async def test_the_error_rate_fails_evenly_spaced_requests(rate: float, failed: 
     assert seen == failed
 
 
+async def ask_to_fail(url: str, kind: str, seconds: float) -> int:
+    async with httpx2.AsyncClient() as http:
+        return (await http.post(f"{url}/faults", json={"kind": kind, "seconds": seconds})).status_code
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_is_asked_to_refuse_answers_429_until_it_is_told_to_stop(
+    url: str, client: AsyncOpenAI, stream: bool
+) -> None:
+    assert await ask_to_fail(url, "refuse", 60) == 200
+    with pytest.raises(openai.RateLimitError):
+        await client.chat.completions.create(model="offline", messages=HI, stream=stream)
+    assert await ask_to_fail(url, "refuse", 0) == 200
+    assert await client.chat.completions.create(model="offline", messages=HI, stream=stream)
+
+
+async def test_a_model_that_is_asked_to_hang_answers_when_it_is_over(url: str, client: AsyncOpenAI) -> None:
+    await ask_to_fail(url, "hang", 60)
+    asked = asyncio.ensure_future(client.chat.completions.create(model="offline", messages=HI))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(asked), 0.2)
+    await ask_to_fail(url, "hang", 0.1)
+    assert (await asked).choices
+
+
+async def test_a_model_that_is_asked_to_break_off_ends_its_answers_early(url: str, client: AsyncOpenAI) -> None:
+    whole = [chunk async for chunk in await client.chat.completions.create(model="offline", messages=HI, stream=True)]
+    await ask_to_fail(url, "break", 60)
+    with pytest.raises(openai.APIConnectionError):
+        await client.chat.completions.create(model="offline", messages=HI)
+    heard = []
+    with pytest.raises((openai.APIError, httpx2.RemoteProtocolError, Exception)):
+        async for chunk in await client.chat.completions.create(model="offline", messages=HI, stream=True):
+            heard.append(chunk)
+    assert 0 < len(heard) < len(whole)
+
+
+@pytest.mark.parametrize("asked", [{"kind": "explode", "seconds": 1}, {"kind": "hang", "seconds": -1}, {}])
+async def test_a_failure_that_there_is_not_is_refused(url: str, asked: dict[str, Any]) -> None:
+    async with httpx2.AsyncClient() as http:
+        assert (await http.post(f"{url}/faults", json=asked)).status_code == 422
+
+
 async def test_the_agents_runner_uses_a_tool(client: AsyncOpenAI) -> None:
     agent = Agent(
         name="test",
