@@ -143,8 +143,8 @@ class PodGroup:
 class NodeJob:
     """A Job on a node of the victim's: :mod:`actor_load.node_faults`, in a pod that has rights on the node.
 
-    It is made from a suspended CronJob, as `kubectl create job --from=cronjob/...` does: what the pod is, and whether it
-    may be, stands in charts/load-tests.
+    It is made from a suspended CronJob, as `kubectl create job --from=cronjob/...` does: what the pod is, and whether
+    there may be one, stands in charts/load-tests.
     """
 
     def __init__(self, options: Options, node: str, arguments: list[str]) -> None:

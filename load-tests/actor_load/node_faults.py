@@ -1,7 +1,7 @@
 """What is done to a container from its node: ``python -m actor_load.node_faults kill|freeze|cut-off CONTAINER_ID``.
 
-It sees the processes of the node (``hostPID``) and ends by itself. What it changes is put back when it ends, also when it
-is told to (SIGTERM). What a packet filter drops is forgotten by the kernel in time even where this was killed.
+It sees the processes of the node (``hostPID``) and ends by itself. What it changes is put back when it ends, also when
+it is told to (SIGTERM). A packet filter is forgotten by the kernel in time even where this was killed.
 """
 
 import argparse
@@ -66,7 +66,9 @@ def cut_off(victim: int, port: int, seconds: int) -> None:
 
 def _nft(victim: int, commands: str) -> None:
     nft = ["nsenter", f"--net={PROC}/{victim}/ns/net", "--", "nft", "--file", "-"]
-    done = subprocess.run(nft, input=commands, text=True, capture_output=True, check=False)
+    done = subprocess.run(  # noqa: S603 - a container id and numbers
+        nft, input=commands, text=True, capture_output=True, check=False
+    )
     if done.returncode:
         sys.exit(f"nft: {done.stderr.strip()}")
 
