@@ -54,6 +54,7 @@ def test_what_is_frozen_goes_on_when_the_time_is_over(victim, monkeypatch):
 
 def test_what_is_frozen_goes_on_when_the_job_is_told_to_end(victim, monkeypatch):
     def end(_):
+        assert becomes(victim, os.WSTOPPED)
         raise SystemExit
 
     monkeypatch.setattr(node_faults.time, "sleep", end)
