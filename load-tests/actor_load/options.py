@@ -139,6 +139,9 @@ class Options(BaseModel):
         description="CronJob whose Jobs may kill a container, freeze it, or cut off a pod, from its node; "
         "charts/load-tests has it with nodeFaults.enabled.",
     )
+    active_actors: Annotated[int, Field(ge=0)] = Field(
+        0, description="Actors that are active before --scenario scale, rolling and faults begin to change anything."
+    )
     storm_actors: Count = Field(100_000, description="Actors that --scenario storm and idle activate.")
     idle_seconds: Seconds = Field(
         300.0, description="Idle time-out that --scenario idle sets for its time; longer than activating all takes."

@@ -7,6 +7,7 @@ from actor_load.errors import LoadError
 from actor_load.faults import FAULTS, CutOff, Delete, Fault, Freeze, Kill, ModelFails, OnNode, Which
 from actor_load.options import Options
 from actor_load.scenarios.stage import SETTLE_SECONDS, Change, Stage
+from actor_load.scenarios.visiting import activate
 from actor_load.words import counted
 
 REST_SECONDS: Final = 8.0
@@ -18,6 +19,7 @@ def faults(stage: Stage) -> None:
     """The scenario: those of ``--faults``, or all, one after the other."""
     names = stage.options.fault_names or _possible(stage.options)
     pods = len(stage.sample().pods)
+    activate(stage)
     stage.load(stage.users)
     with stage.section(
         "Faults",
