@@ -98,6 +98,14 @@ bench-activations: setup ## 100,000 actors activated with a write, deactivated, 
 bench-long: setup ## what a turn takes at message 10,000 of a session, and beside 100,000 users: BENCH_OPTIONS=
 	@$(RUN) -m cluster bench-long
 
+.PHONY: bench-capacity
+bench-capacity: setup ## what `make capacity` works with, half an hour on a quiet machine: BENCH_OPTIONS=
+	@$(RUN) -m cluster bench-capacity
+
+.PHONY: capacity
+capacity: setup ## what many users take, and what ends first, from measured runs: docs/capacity.md: BENCH_OPTIONS=
+	@$(RUN) -m cluster capacity
+
 # Tools that tests use are built before them: that may take longer than a test may.
 built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 
@@ -106,7 +114,7 @@ built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files load-tests/locustfile.py load-tests/actor_load load-tests/bench
+	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files load-tests/locustfile.py load-tests/actor_load load-tests/bench load-tests/capacity
 	$(VENV)/bin/yamllint --strict .
 	$(VENV)/bin/biome lint --error-on-warnings .
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yaml
