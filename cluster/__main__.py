@@ -12,8 +12,8 @@ from cluster.chat import chat
 from cluster.down import down
 from cluster.errors import exit_code
 from cluster.inspect import inspect
-from cluster.load import Settings as LoadSettings
 from cluster.load import DEFAULT_SCENARIO, load
+from cluster.load import Settings as LoadSettings
 from cluster.load import names as load_scenarios
 from cluster.load import plan as load_plan
 from cluster.local.command import local

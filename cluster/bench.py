@@ -1,4 +1,4 @@
-"""The targets of the Makefile that measure, and `make capacity`: programs of load-tests, in the place of this process."""
+"""`make bench` and what is like it, and `make capacity`: programs of load-tests, in the place of this process."""
 
 import os
 import shlex

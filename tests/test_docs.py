@@ -116,24 +116,26 @@ def test_every_value_exists_in_the_chart(page):
 
 
 class TestScenarios:
-    ROWS = dict(
-        re.findall(
-            r"^\| `([a-z]+)` \|.*\|([^|]*)\|$",
-            (ROOT / "docs" / "load-testing.md").read_text().partition("\n## Scenarios\n")[2].partition("\n## ")[0],
-            re.MULTILINE,
-        )
-    )
+    PAGE = (ROOT / "docs" / "load-testing.md").read_text()
 
-    def test_all_are_told_and_no_other(self):
-        assert self.ROWS.keys() == SCENARIOS.keys()
+    @pytest.fixture(scope="class")
+    def rows(self):
+        """Name -> the last column of its row."""
+        table = self.PAGE.partition("\n## Scenarios\n")[2].partition("\n## ")[0]
+        return dict(re.findall(r"^\| `([a-z]+)` \|.*\|([^|]*)\|$", table, re.MULTILINE))
+
+    def test_all_are_told_and_no_other(self, rows):
+        assert rows.keys() == SCENARIOS.keys()
 
     @pytest.mark.parametrize("name", SCENARIOS)
-    def test_each_is_told_with_its_options(self, name):
-        told = {option.replace("-", "_") for option in re.findall(r"`--([a-z0-9-]+)", self.ROWS[name])}
+    def test_each_is_told_with_its_options(self, rows, name):
+        told = {option.replace("-", "_") for option in re.findall(r"`--([a-z0-9-]+)", rows[name])}
         assert told == set(SCENARIOS[name].options)
 
     def test_make_load_takes_those_that_are_told(self):
-        (told,) = re.findall(r"^\| `SCENARIO=` \|([^|]*)\|", (ROOT / "docs" / "load-testing.md").read_text(), re.MULTILINE)
+        (told,) = re.findall(
+            r"^\| `SCENARIO=` \|([^|]*)\|", (ROOT / "docs" / "load-testing.md").read_text(), re.MULTILINE
+        )
         assert set(re.findall(r"`([a-z]+)`", told)) == set(NAMES)
 
 

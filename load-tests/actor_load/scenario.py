@@ -1,8 +1,9 @@
 """The scenarios: what each is called, does, takes and may do. All else follows from here.
 
-A scenario's script is the function of its name in the module of its name in :mod:`actor_load.scenarios`. From this list come
-the choices of ``--scenario`` and what their options' help says, the names that the chart takes and the rights that it asks
-for (``charts/generate_schema.py`` writes them), and what ``make load`` takes and sets; tests hold the pages to it.
+A scenario's script is the function of its name in the module of its name in :mod:`actor_load.scenarios`. From this list
+come the choices of ``--scenario``, its help and that of the options, the names that the chart takes and the rights that
+it asks for (``charts/generate_schema.py`` writes them), and what ``make load`` takes and sets. Tests hold the pages to
+it.
 """
 
 from collections.abc import Mapping
@@ -38,28 +39,32 @@ class Scenario:
     """Whether what was stored is checked afterwards, unless ``--verify off`` says otherwise."""
 
 
-SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
-    one.name: one
-    for one in (
-        Scenario(
-            "tour",
-            "what one pod holds, then a scale-out under load",
-            ("knee_p95", "knee_error_rate"),
-            (Right.CHANGE,),
-        ),
-        Scenario("scale", "the number of pods changes under load", ("pods",), (Right.CHANGE,)),
-        Scenario("rolling", "every pod is replaced under load", (), (Right.CHANGE,)),
-        Scenario("storm", "many actors are activated at once", ("storm_actors",)),
-        Scenario(
-            "idle",
-            "the same, then all fall idle and are activated again",
-            ("storm_actors", "idle_seconds"),
-            (Right.CHANGE,),
-        ),
-        Scenario("ring", "where actors live, on each number of pods", ("actors", "pods"), (Right.CHANGE,)),
-        Scenario("faults", "one part after the other fails under load", ("faults",), (Right.DELETE,), verifies=True),
-    )
-})
+SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
+    {
+        one.name: one
+        for one in (
+            Scenario(
+                "tour",
+                "what one pod holds, then a scale-out under load",
+                ("knee_p95", "knee_error_rate"),
+                (Right.CHANGE,),
+            ),
+            Scenario("scale", "the number of pods changes under load", ("pods",), (Right.CHANGE,)),
+            Scenario("rolling", "every pod is replaced under load", (), (Right.CHANGE,)),
+            Scenario("storm", "many actors are activated at once", ("storm_actors",)),
+            Scenario(
+                "idle",
+                "the same, then all fall idle and are activated again",
+                ("storm_actors", "idle_seconds"),
+                (Right.CHANGE,),
+            ),
+            Scenario("ring", "where actors live, on each number of pods", ("actors", "pods"), (Right.CHANGE,)),
+            Scenario(
+                "faults", "one part after the other fails under load", ("faults",), (Right.DELETE,), verifies=True
+            ),
+        )
+    }
+)
 """By name, in the order in which they are told."""
 NAMES: Final = (NONE, *SCENARIOS)
 """What ``--scenario`` takes."""

@@ -23,6 +23,7 @@ HELP: Final = {
     "session_turns": "turns in a row, before the actor falls idle",
     "idle_seconds": "until it falls idle",
     "characters": "of a message and its reply",
+    "days_kept": "how long what is stored stays",
     "busy": "share of a core that a process may use in the busiest hour",
     "server_gib": "memory of the largest Redis, GiB",
 }

@@ -1,4 +1,4 @@
-"""What active actors take: memory of the service and of its sidecar, CPU and time to activate one, by how many there are.
+"""What active actors take, by how many there are: memory of the service and of its sidecar, CPU and time to activate.
 
 Runs ours as `make local` does, with a state of its own; actors are activated with a first write and stay active.
 """

@@ -1,8 +1,8 @@
 """`make bench-capacity`: measures what `make capacity` works with, and keeps it in load-tests/capacity/runs.
 
-A file for each kind: turns (the cluster of `make up` with 1, 2 and 4 chat pods), first-turns (the same, where each turn is
-a session's first), calls (what a turn asks of sidecars and Redis), actors, users, rounds. Nothing else should run on the
-machine meanwhile.
+A file for each kind: turns (the cluster of `make up` with 1, 2 and 4 chat pods), first-turns (the same, where each turn
+is a session's first), calls (what a turn asks of sidecars and Redis), actors, users, rounds. Nothing else should run on
+the machine meanwhile.
 """
 
 import argparse

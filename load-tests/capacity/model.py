@@ -1,6 +1,6 @@
-"""How far it goes: what is fitted to the measured runs, how well that predicts others, and what follows for many users."""
+"""How far it goes: what is fitted to the runs, how well that predicts others, and what follows for many users."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, sqrt
@@ -26,11 +26,8 @@ POD_CLIENTS: Final = 8
 """Turns under way at once in a pod, where it is extrapolated: with more, a turn takes less."""
 DAY_SECONDS: Final = 86_400
 HOUR_SECONDS: Final = 3_600
-YEAR_DAYS: Final = 365
 ROUND_LIMIT_SECONDS: Final = 8.0
 """After which Dapr 1.18's placement closes the streams of hosts that have not answered."""
-A_DAY: Final = ("receipt", "reply", "receipts", "counters")
-"""Kinds of keys that go a day after their turn (the answers that are given to retries)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,8 @@ class Demand:
     """How long an actor stays active after its last turn: the chart's default."""
     characters: float = 400
     """Of a message and its reply."""
+    days_kept: float = 365
+    """How long what is stored stays."""
     busy: float = 0.6
     """Share of its core that a process may use in the busiest hour."""
     server_gib: float = 64
@@ -70,6 +69,11 @@ class Check:
     def middle(self) -> float:
         """The median of what was measured."""
         return median(self.measured)
+
+    @property
+    def off(self) -> str:
+        """By how much the middle is more or less than predicted."""
+        return f"{self.middle / self.predicted.value - 1:+.0%}"
 
     @property
     def held(self) -> bool:
@@ -113,7 +117,8 @@ class Model:
         return more
 
     def turn_ms(self, part: str) -> Estimate:
-        """A turn's CPU on many pods: nearly every call of an actor goes to another pod. With its share of an activation."""
+        """A turn's CPU on many pods, where nearly every one reaches another pod than its actor's, with its share of an
+        activation."""
         later = self.cpu[part].mean((1, 1, 1 / POD_CLIENTS))
         return later + self.activation_ms[part] * (1 / self.demand.session_turns)
 
@@ -149,21 +154,27 @@ class Model:
         demand = self.demand
         return min(users, demand.peak(users) / demand.session_turns * demand.idle_seconds)
 
+    @cached_property
+    def actor_ms(self) -> Estimate:
+        """Milliseconds of CPU of an activation with a first write, of all processes."""
+        each = [sum(look.cpu_ms.values()) for look in self.runs.actors if look.cpu_ms]
+        return Fit.of([[1.0]] * len(each), each).coefficient(0)
+
     # Redis
 
     def redis_fit(self, *, daily: bool, most_turns: float = float("inf")) -> Fit:
         """Bytes a user: of one that has said nothing, for each turn, and for each character of its turns.
 
-        ``daily``: of what goes after a day; else of what stays.
+        ``daily``: of what goes a day after its turn; else of what stays.
         """
         looks = [look for look in self.runs.users if look.turns <= most_turns]
         rows = [(1.0, look.turns, look.turns * look.characters) for look in looks]
-        return Fit.of(rows, [_bytes(look.bytes, daily) / look.users for look in looks])
+        return Fit.of(rows, [sum((look.goes if daily else look.stays).values()) / look.users for look in looks])
 
-    def redis_bytes(self, users: float, days: float) -> Estimate:
-        """Of so many users after so many days."""
+    def redis_bytes(self, users: float) -> Estimate:
+        """Of so many users, as soon as what comes is as much as what goes."""
         demand = self.demand
-        turns = demand.turns_a_day * days
+        turns = demand.turns_a_day * demand.days_kept
         stays = self.redis_fit(daily=False).mean((1, turns, turns * demand.characters))
         day = demand.turns_a_day
         goes = self.redis_fit(daily=True).mean((0, day, day * demand.characters))
@@ -209,7 +220,7 @@ class Model:
         for look in self.runs.users:
             if look.turns > FITTED_TURNS:
                 fit = self.redis_fit(daily=False, most_turns=FITTED_TURNS)
-                found = _bytes(look.bytes, daily=False) / look.users
+                found = sum(look.stays.values()) / look.users
                 what = f"Redis, a user of {look.turns} turns of {look.characters:.0f} characters"
                 yield Check(what, fit.next((1, look.turns, look.turns * look.characters)), [found], "bytes")
         fit = self.round_fit(FITTED_HOSTS)
@@ -261,8 +272,8 @@ class Model:
             active,
             memory_of_actors + idle,
             self.turn_ms(REDIS) * (peak / 1000),
-            self.redis_bytes(users, YEAR_DAYS),
-            max(1, ceil(redis), ceil(self.redis_bytes(users, YEAR_DAYS).value / self.demand.server_gib / 2**30)),
+            self.redis_bytes(users),
+            max(1, ceil(redis), ceil(self.redis_bytes(users).value / self.demand.server_gib / 2**30)),
             self.round_ms(chat_pods + memory_pods),
         )
 
@@ -270,20 +281,14 @@ class Model:
         """What ends where: its name, and the number of users at which it does."""
         a_user = self.demand.peak(1)
         yield "Redis: its one thread is busy", self.per_process(REDIS).value / a_user
-        yield (
-            "Redis: its memory is full after a year",
-            self._users_where(lambda users: self.redis_bytes(users, YEAR_DAYS).value, self.demand.server_gib * 2**30),
-        )
+        bytes_a_user = self.redis_bytes(1).value
+        yield "Redis: its memory is full of what is kept", self.demand.server_gib * 2**30 / bytes_a_user
         per_user = a_user / self.per_process(CHAT).value + a_user / self.per_process(MEMORY).value
         yield "placement: a round takes 1 s", self.hosts_within(1000) / per_user
         yield (
             f"placement: a round takes {ROUND_LIMIT_SECONDS:.0f} s, and it gives hosts up",
             (self.hosts_within(1000 * ROUND_LIMIT_SECONDS) / per_user),
         )
-
-    @staticmethod
-    def _users_where(of: Callable[[float], float], limit: float) -> float:
-        return limit / of(1)
 
     def core_hours(self) -> Estimate:
         """Of a million turns, with cores as busy as they may be."""
@@ -336,9 +341,5 @@ def _hosts_row(hosts: float) -> tuple[float, float, float]:
     return (1.0, hosts, hosts**2)
 
 
-def _bytes(by_kind: dict[str, int], daily: bool) -> int:
-    return sum(size for kind, size in by_kind.items() if (kind in A_DAY) is daily)
-
-
-def _sum(estimates: "Iterator[Estimate] | Sequence[Estimate] | map[Estimate]") -> Estimate:
+def _sum(estimates: Iterable[Estimate]) -> Estimate:
     return sum(estimates, Estimate(0.0))

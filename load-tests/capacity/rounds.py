@@ -1,7 +1,7 @@
 """How long placement's rounds take, by the number of hosts.
 
-Runs Dapr's placement service alone. The hosts are streams of this process: each offers the actor type, as a sidecar does,
-and answers each order at once, as a sidecar without actors in the way does. A round begins when a host comes or goes, and
+Runs Dapr's placement service alone. The hosts are streams of this process: each offers the actor type, as a sidecar
+does, and answers each order at once, as a sidecar without actors does. A round begins when a host comes or goes, and
 ends when all have been told that the new table holds.
 """
 

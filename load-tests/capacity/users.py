@@ -1,6 +1,6 @@
 """What users leave in Redis: bytes and keys of each kind, by how many turns each has taken and how long these are.
 
-Runs ours as `make local` does, with a state of its own. Receipts, which are kept for a day, are told apart by their names.
+Runs ours as `make local` does, with a state of its own.
 """
 
 import re
@@ -32,8 +32,8 @@ STILL_LOOKS: Final = 3
 """So many looks that see the same: all events have been delivered, all summaries are made."""
 PAGE: Final = 1000
 
-_NAME: Final = re.compile(r"^.*\|\|(?:[^|]*\|\|)?([a-z]+)-")
-"""Dapr's own part of a key goes before ``||``; ours begins with its kind."""
+_KIND: Final = re.compile(r".*\|\|([a-z]+)-")
+"""Dapr's own part of a key ends with ``||``; ours begins with its kind."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Look:
     turns: int
     """Each user has taken."""
     users: int
-    bytes: dict[str, int]
-    """As Redis' ``MEMORY USAGE`` counts, by kind of key."""
-    keys: dict[str, int]
-    """How many, by kind."""
+    stays: dict[str, int]
+    """Bytes, as Redis' ``MEMORY USAGE`` counts, of keys without an end, by kind."""
+    goes: dict[str, int]
+    """The same of keys that go a day after their turn: the replies that a retry is answered with."""
 
 
 def measure(users: int, turns: Sequence[int], characters: Sequence[int]) -> list[Look]:
@@ -67,10 +67,11 @@ def measure(users: int, turns: Sequence[int], characters: Sequence[int]) -> list
         def looks() -> Iterator[Look]:
             for count in turns:
                 _talk(list(chain(*people.values())), count)
-                for length, (sizes, keys) in _still(connection, characters).items():
+                for length, (stays, goes) in _still(connection, characters).items():
                     exchanged = sum(person.exchanged for person in people[length]) / count / users
-                    say(f"{count} turns of {exchanged:.0f} characters: {sum(sizes.values()) / users:,.0f} bytes a user")
-                    yield Look(exchanged, count, users, dict(sizes), dict(keys))
+                    each = (stays.total() + goes.total()) / users
+                    say(f"{count} turns of {exchanged:.0f} characters: {each:,.0f} bytes a user")
+                    yield Look(exchanged, count, users, dict(stays), dict(goes))
 
         return list(looks())
 
@@ -92,7 +93,7 @@ def _talk(people: Sequence[Person], count: int) -> None:
 
 
 _Sizes: TypeAlias = tuple[Counter[str], Counter[str]]
-"""Bytes and keys, by kind."""
+"""Bytes of what stays, and of what goes, by kind."""
 
 
 def _still(connection: "redis.Redis", characters: Sequence[int]) -> dict[int, _Sizes]:
@@ -107,22 +108,22 @@ def _still(connection: "redis.Redis", characters: Sequence[int]) -> dict[int, _S
 
 
 def _sizes(connection: "redis.Redis", prefix: str) -> _Sizes:
-    sizes: Counter[str] = Counter()
-    keys: Counter[str] = Counter()
+    stays: Counter[str] = Counter()
+    goes: Counter[str] = Counter()
     names = list(connection.scan_iter(f"*{prefix}*", count=PAGE))
     for first in range(0, len(names), PAGE):
         page = names[first : first + PAGE]
         with connection.pipeline(transaction=False) as pipeline:
             for name in page:
                 pipeline.memory_usage(name, samples=0)
-            for name, size in zip(page, pipeline.execute(), strict=True):
-                kind = kind_of(name)
-                sizes[kind] += size or 0
-                keys[kind] += 1
-    return sizes, keys
+                pipeline.ttl(name)
+            told = pipeline.execute()
+        for name, size, seconds in zip(page, told[::2], told[1::2], strict=True):
+            (goes if seconds >= 0 else stays)[kind_of(name)] += size or 0
+    return stays, goes
 
 
 def kind_of(key: str) -> str:
     """What a key of Redis holds, by its name."""
-    found = _NAME.match(key)
+    found = _KIND.match(key)
     return found[1] if found else "other"

@@ -13,4 +13,4 @@ from actor_load.scenarios.stage import Stage
 SCRIPTS: Final[dict[str, Callable[[Stage], None]]] = {
     name: getattr(import_module(f"{__name__}.{name}"), name) for name in SCENARIOS
 }
-"""``--scenario`` -> what it does. One that is listed without a script is an error right here, not in the middle of a run."""
+"""``--scenario`` -> what it does. One that is listed without a script is an error here, not in the middle of a run."""
