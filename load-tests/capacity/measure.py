@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +41,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--what", type=_kinds, default=list(KINDS), help=f"with commas: {', '.join(KINDS)}; without, all"
     )
     parser.add_argument("--to", type=Path, default=RUNS, help="the folder for the files (load-tests/capacity/runs)")
+    parser.add_argument(
+        "--most-actors", type=options.count(actors.COUNTS[0], 1_000_000), default=actors.COUNTS[-1], help="(300000)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -50,7 +52,7 @@ def _measure(chosen: argparse.Namespace) -> int:
         began = datetime.now(UTC)
         folder = options.folder(chosen.to, began, kind)
         say(kind)
-        found = KINDS[kind]()
+        found = KINDS[kind](chosen)
         about = options.about("bench-capacity", began)
         written = folder / f"{kind}.json"
         written.write_text(json.dumps({"about": about, **found}, indent=1) + "\n")
@@ -70,13 +72,13 @@ def _looks(looks: Iterable[Any]) -> dict[str, Any]:
     return {"looks": [asdict(look) for look in looks]}
 
 
-KINDS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
-    "turns": partial(_bench, *TURNS),
-    "first-turns": partial(_bench, *FIRST_TURNS),
-    "calls": partial(_bench, *CALLS),
-    "actors": lambda: _looks(actors.measure(actors.COUNTS)),
-    "users": lambda: _looks(users.measure(users.USERS, users.TURNS, users.CHARACTERS)),
-    "rounds": lambda: _looks(rounds.measure(rounds.HOSTS)),
+KINDS: Final[dict[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
+    "turns": lambda _: _bench(*TURNS),
+    "first-turns": lambda _: _bench(*FIRST_TURNS),
+    "calls": lambda _: _bench(*CALLS),
+    "actors": lambda chosen: _looks(actors.measure([count for count in actors.COUNTS if count <= chosen.most_actors])),
+    "users": lambda _: _looks(users.measure(users.USERS, users.TURNS, users.CHARACTERS)),
+    "rounds": lambda _: _looks(rounds.measure(rounds.HOSTS)),
 }
 
 
