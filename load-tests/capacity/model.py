@@ -17,6 +17,8 @@ MODEL: Final = "model"
 NODE: Final = "the node's own, Dapr's control plane"
 PARTS: Final = (CHAT, CHAT + SIDECAR, MEMORY, MEMORY + SIDECAR, REDIS, MODEL, NODE)
 """Of which the CPU of a turn is made."""
+CPU: Final = "CPU a turn"
+"""How the checks of it begin."""
 FITTED_PODS: Final = (1, 2)
 FITTED_ACTORS: Final = 50_000
 FITTED_HOSTS: Final = 200
@@ -71,9 +73,9 @@ class Check:
         return median(self.measured)
 
     @property
-    def off(self) -> str:
-        """By how much the middle is more or less than predicted."""
-        return f"{self.middle / self.predicted.value - 1:+.0%}"
+    def miss(self) -> float:
+        """By which share the middle is more than predicted, or less."""
+        return self.middle / self.predicted.value - 1
 
     @property
     def held(self) -> bool:
@@ -92,19 +94,14 @@ class Model:
 
     @cached_property
     def cpu(self) -> dict[str, Fit]:
-        """Milliseconds of CPU a turn, by part, from the runs with one and two pods."""
-        steps = self._fitted_steps
+        """Milliseconds of CPU a turn, by part, from all steps."""
+        steps = self.runs.turns
         return {part: Fit.of(list(map(_row, steps)), [part_ms(step, part) for step in steps]) for part in PARTS}
 
     @cached_property
     def whole_cpu(self) -> Fit:
         """The same of all parts together."""
-        steps = self._fitted_steps
-        return Fit.of(list(map(_row, steps)), [sum(step.cpu_ms.values()) for step in steps])
-
-    @property
-    def _fitted_steps(self) -> list[Step]:
-        return [step for step in self.runs.turns if step.pods in FITTED_PODS]
+        return _whole_cpu(self.runs.turns)
 
     @cached_property
     def activation_ms(self) -> dict[str, Estimate]:
@@ -232,14 +229,16 @@ class Model:
                 )
 
     def _checks_of_pods(self) -> Iterator[Check]:
+        fitted = [step for step in self.runs.turns if step.pods in FITTED_PODS]
         beyond = [step for step in self.runs.turns if step.pods not in FITTED_PODS]
+        fit = _whole_cpu(fitted)
         for pods, clients in dict.fromkeys((step.pods, step.clients) for step in beyond):
             steps = [step for step in beyond if (step.pods, step.clients) == (pods, clients)]
             where = f"{pods} pods, {clients} clients"
-            cpu = self.whole_cpu.next(_row(steps[0]))
-            yield Check(f"CPU a turn, {where}", cpu, [sum(step.cpu_ms.values()) for step in steps], "ms")
+            cpu = fit.next(_row(steps[0]))
+            yield Check(f"{CPU}, {where}", cpu, [sum(step.cpu_ms.values()) for step in steps], "ms")
             # As busy as two pods made the cores: one pod's process is at its end before they are.
-            cores = median(step.cores for step in self._fitted_steps if (step.pods, step.clients) == (2, clients))
+            cores = median(step.cores for step in fitted if (step.pods, step.clients) == (2, clients))
             turns = cpu.over(1000 * cores)
             yield Check(f"turns a second, {where}", turns, [step.turns_per_second for step in steps], "/s")
 
@@ -335,6 +334,10 @@ def part_ms(step: Step, part: str) -> float:
 def _row(step: Step) -> tuple[float, float, float]:
     """CPU of a turn: some; more where the call goes to another pod; and more where a pod has little to do at once."""
     return (1.0, 1 - 1 / step.pods, step.pods / step.clients)
+
+
+def _whole_cpu(steps: Sequence[Step]) -> Fit:
+    return Fit.of(list(map(_row, steps)), [sum(step.cpu_ms.values()) for step in steps])
 
 
 def _hosts_row(hosts: float) -> tuple[float, float, float]:

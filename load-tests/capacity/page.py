@@ -4,12 +4,14 @@ import textwrap
 from collections.abc import Iterable
 from math import floor, log10
 from pathlib import Path
+from statistics import mean
 from typing import Final
 
 import jinja2
 
 from capacity.fit import SURE, Estimate
 from capacity.model import (
+    CPU,
     FITTED_ACTORS,
     FITTED_HOSTS,
     FITTED_TURNS,
@@ -65,7 +67,8 @@ def _told(model: Model) -> dict[str, object]:
         "core_hours": model.core_hours(),
         "active_gib_hours": model.active_gib_hours(),
         "kept_gib": model.redis_gib_of_turns(),
-        "clients": ", ".join(map(str, sorted({step.clients for step in runs.turns}))),
+        "pods": told_all(step.pods for step in runs.turns),
+        "clients": told_all(step.clients for step in runs.turns),
         "pod_clients": POD_CLIENTS,
         "parts": [
             *((part, *map(fit[part].coefficient, range(3)), model.activation_ms[part]) for part in PARTS),
@@ -97,6 +100,7 @@ def _told(model: Model) -> dict[str, object]:
         "fitted_turns": FITTED_TURNS,
         "fitted_hosts": FITTED_HOSTS,
         "checks": checks,
+        "missed": f"{mean(check.miss for check in checks if check.what.startswith(CPU)):+.0%}",
         "held": sum(check.held for check in checks),
         "disturbed": DISTURBED,
         "left_out": runs.left_out,
@@ -112,6 +116,12 @@ def cost(model: Model, core_hour: float, gib_hour: float) -> str:
     kept = model.redis_gib_of_turns() * (gib_hour * MONTH_HOURS)
     parts = f"CPU {number(cores)}, active actors {number(actors)}, what stays in Redis for a month {number(kept)}"
     return f"a million turns: {number(total([cores, actors, kept]))} ({parts})"
+
+
+def told_all(numbers: Iterable[int]) -> str:
+    """Each once: ``1, 2 and 4``."""
+    *first, last = map(str, sorted(set(numbers)))
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def total(estimates: Iterable[Estimate]) -> Estimate:
