@@ -28,6 +28,7 @@ class Look:
     """So many actors are active."""
 
     active: int
+    """Beside those that were before the first look."""
     memory: Memory
     """Resident, bytes, by process."""
     rate: float
@@ -46,6 +47,7 @@ def measure(counts: Sequence[int]) -> list[Look]:
         wrk = Wrk()
 
         def looks() -> Iterator[Look]:
+            others = Caller(wrk, systems.local_sidecar(), range(0), AT_ONCE).active()
             yield Look(0, memory_of(child), 0, {}, 0)
             for first, last in pairwise([0, *counts]):
                 before = cpu.look()
@@ -54,6 +56,6 @@ def measure(counts: Sequence[int]) -> list[Look]:
                 spent = cpu.spent(before, cpu.look(), scope)
                 each = {name: 1000 * seconds / done.calls for name, seconds in spent.items()}
                 say(f"{last:,} actors: {done.rate:.0f} activations a second, failed: {dict(done.failed)}")
-                yield Look(caller.active(), memory_of(child), done.rate, each, sum(done.failed.values()))
+                yield Look(caller.active() - others, memory_of(child), done.rate, each, sum(done.failed.values()))
 
         return list(looks())

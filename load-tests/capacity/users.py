@@ -22,7 +22,7 @@ from bench.long import Person
 from cluster.local.layout import LOOPBACK, REDIS_PORT
 from cluster.steps import say
 
-USERS: Final = 200
+USERS: Final = 50
 """With each length of messages."""
 TURNS: Final = [5, 10, 20, 40]
 CHARACTERS: Final = [50, 500]
