@@ -118,18 +118,17 @@ def test_every_value_exists_in_the_chart(page):
 class TestScenarios:
     PAGE = (ROOT / "docs" / "load-testing.md").read_text()
 
-    @pytest.fixture(scope="class")
     def rows(self):
         """Name -> the last column of its row."""
         table = self.PAGE.partition("\n## Scenarios\n")[2].partition("\n## ")[0]
         return dict(re.findall(r"^\| `([a-z]+)` \|.*\|([^|]*)\|$", table, re.MULTILINE))
 
-    def test_all_are_told_and_no_other(self, rows):
-        assert rows.keys() == SCENARIOS.keys()
+    def test_all_are_told_and_no_other(self):
+        assert self.rows().keys() == SCENARIOS.keys()
 
     @pytest.mark.parametrize("name", SCENARIOS)
-    def test_each_is_told_with_its_options(self, rows, name):
-        told = {option.replace("-", "_") for option in re.findall(r"`--([a-z0-9-]+)", rows[name])}
+    def test_each_is_told_with_its_options(self, name):
+        told = {option.replace("-", "_") for option in re.findall(r"`--([a-z0-9-]+)", self.rows()[name])}
         assert told == set(SCENARIOS[name].options)
 
     def test_make_load_takes_those_that_are_told(self):
