@@ -26,7 +26,6 @@ FITTED_TURNS: Final = 20
 """The checks fit what is measured up to here, and predict the rest."""
 POD_CLIENTS: Final = 8
 """Turns under way at once in a pod, where it is extrapolated: with more, a turn takes less."""
-DAY_SECONDS: Final = 86_400
 HOUR_SECONDS: Final = 3_600
 ROUND_LIMIT_SECONDS: Final = 8.0
 """After which Dapr 1.18's placement closes the streams of hosts that have not answered."""
