@@ -10,6 +10,7 @@ from daca_common.app_token import SidecarOnly
 from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
 from daca_common.health import Health, OpenRequests
 from daca_common.model import ModelClient
+from daca_common.paths import OneSpelling
 from daca_common.settings import load
 from fastapi import APIRouter, FastAPI, Request, Response
 
@@ -78,18 +79,21 @@ class Service:
             version="0.1.0",
             responses=problems.RESPONSES,
             lifespan=self._lifespan,
-            redirect_slashes=False,  # a path without its id is a 404, not a way to another route
+            redirect_slashes=False,
         )
         problems.install(app)
         for error in (DaprError, DaprUnavailable, Contended, LaterVersion):
             app.add_exception_handler(error, _on_store_error)
         app.include_router(self.health.router())
         app.include_router(router)
+        # From the inside out.
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt=("/conversations", "/dead-letters"))
         paths = ("/conversations", "POST /dead-letters")
         app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=paths)
         app.add_middleware(logs.RequestLog)
         app.add_middleware(OpenRequests, health=self.health)
+        app.add_middleware(problems.Unexpected)
+        app.add_middleware(OneSpelling)
         return app
 
     @contextlib.asynccontextmanager

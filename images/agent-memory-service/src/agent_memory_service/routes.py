@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.ids import Id
+from daca_common.json_body import JSON, JsonRoute
 from daca_common.logs import annotate
 from daca_common.problems import Problem, limited_body
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -95,7 +96,7 @@ def router(
     memories: Memories, transcripts: Transcripts, events: Events, dead_letters: DeadLetters, erasure: Erasure
 ) -> APIRouter:
     """The routes of the service."""
-    api = APIRouter()
+    api = APIRouter(route_class=JsonRoute)
 
     @api.get("/")
     async def root() -> dict[str, str]:
@@ -165,7 +166,7 @@ def _conversations(api: APIRouter, transcripts: Transcripts) -> None:
         answer: dict[str, Any] = {"history": [entry for turn in turns for entry in _entries(user_id or "", turn)]}
         if limit is not None:
             answer["before"] = earlier
-        return Response(orjson.dumps(answer), media_type="application/json")
+        return Response(orjson.dumps(answer), media_type=JSON)
 
 
 def _deliveries(api: APIRouter, events: Events, dead_letters: DeadLetters) -> None:
@@ -238,7 +239,7 @@ async def _replay(body: bytes, events: Events) -> None:
     status = await events.take(event)
     if status == "DROP":
         detail = "The transcript has no place for this event: many other turns of its user have the same number."
-        raise Problem(409, detail, kind="/problems/unstorable-event")
+        raise Problem(422, detail, kind="/problems/unstorable-event")
     if status == "RETRY":
         detail = "The event could not be stored; the log says why. It is still here: send this again."
         raise Problem(503, detail, kind="/problems/store-unavailable", headers={"Retry-After": "1"})
@@ -256,7 +257,8 @@ async def _beginning(request: Request) -> bytes:
 
 
 def _no_letter() -> Problem:
-    return Problem(404, "There is no dead letter with this id (any more); GET /dead-letters lists them.")
+    detail = "There is no dead letter with this id (any more); GET /dead-letters lists them."
+    return Problem(404, detail, kind="/problems/no-dead-letter")
 
 
 def _entries(user_id: str, turn: Turn) -> tuple[dict[str, object], dict[str, object]]:
