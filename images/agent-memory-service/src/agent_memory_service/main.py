@@ -54,7 +54,16 @@ class Service:
             dead_letters=dead_letters,
         )
         self.events = Events(transcripts, self.summaries)
-        self.app = self._app(routes.router(memories, transcripts, self.events, dead_letters, erasure))
+        self.app = self._app(
+            routes.router(
+                memories=memories,
+                users=users,
+                transcripts=transcripts,
+                events=self.events,
+                dead_letters=dead_letters,
+                erasure=erasure,
+            )
+        )
 
     async def drain(self) -> None:
         """SIGTERM: the open requests finish, then the summaries that are due; then the sidecar may go."""
@@ -119,13 +128,13 @@ class Service:
 
 async def _on_store_error(_: Request, error: Exception) -> Response:
     _log.warning("the state store failed", extra={"error": str(error)})
-    kind, detail = "store-unavailable", "The state store cannot be reached or is too busy; send it again."
+    kind, detail = "/problems/store-unavailable", "The state store cannot be reached or is too busy; send it again."
     if isinstance(error, DaprError) and error.store_full:
-        kind = "store-full"
+        kind = "/problems/store-full"
         detail = "The state store is full: it takes no writes until its operator gives it memory; reads go on."
     elif isinstance(error, LaterVersion):
-        kind, detail = "later-version", f"This release of the service is too old: {error}."
-    return problems.Problem(503, detail, kind=f"/problems/{kind}", headers={"Retry-After": "1"}).response()
+        kind, detail = "/problems/later-version", f"This release of the service is too old: {error}."
+    return problems.Problem(503, detail, kind=kind, headers={"Retry-After": "1"}).response()
 
 
 def main() -> None:

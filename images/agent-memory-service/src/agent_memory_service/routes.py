@@ -1,5 +1,6 @@
 """HTTP in and out."""
 
+import asyncio
 import logging
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
@@ -19,11 +20,14 @@ from agent_memory_service.erasure import Erasure
 from agent_memory_service.events import MAX_EVENT, Events, Malformed, Outcome, parse
 from agent_memory_service.memories import Memories, Memory
 from agent_memory_service.transcripts import Transcripts, Turn
+from agent_memory_service.users import Place, Users
 
 MAX_BODY: Final = 64 * 1024
 """Bytes. A memory of the longest values takes some 30 KB where a client escapes each character."""
 MAX_LIMIT: Final = 1000
 """Turns of a transcript in one answer."""
+MAX_SESSIONS: Final = 100
+"""Sessions in one answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +57,20 @@ class Conversation(BaseModel):
     history: list[Entry]
     before: int | None = None
     """Where a limit was asked for: the ``before`` that asks for the turns before these; null where there are none."""
+
+
+class Session(BaseModel):
+    """A session of a user; ``last_turn_at`` is null where its turns have expired."""
+
+    session_id: str
+    last_turn_at: datetime | None
+
+
+class SessionList(BaseModel):
+    """A user's sessions, those that began last first; ``before`` asks for those before them, null: there are none."""
+
+    sessions: list[Session]
+    before: str | None
 
 
 class Erased(BaseModel):
@@ -93,7 +111,13 @@ LetterId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 def router(
-    memories: Memories, transcripts: Transcripts, events: Events, dead_letters: DeadLetters, erasure: Erasure
+    *,
+    memories: Memories,
+    users: Users,
+    transcripts: Transcripts,
+    events: Events,
+    dead_letters: DeadLetters,
+    erasure: Erasure,
 ) -> APIRouter:
     """The routes of the service."""
     api = APIRouter(route_class=JsonRoute)
@@ -104,6 +128,7 @@ def router(
         return {"message": "Welcome to the DACA Agent Memory Service! Access /docs for the API documentation."}
 
     _memories(api, memories, erasure)
+    _sessions(api, users, transcripts)
     _conversations(api, transcripts)
     _deliveries(api, events, dead_letters)
     _dead_letters(api, dead_letters, events)
@@ -140,6 +165,26 @@ def _memories(api: APIRouter, memories: Memories, erasure: Erasure) -> None:
             _log.warning("a user is not wholly erased", extra={"error": cause})
             detail = "The user is not wholly erased: a part of the system did not answer. Send it again to finish it."
             raise Problem(503, detail, kind="/problems/erasure-unfinished", headers={"Retry-After": "1"}) from error
+
+
+def _sessions(api: APIRouter, users: Users, transcripts: Transcripts) -> None:
+    @api.get("/memories/{user_id}/sessions")
+    async def sessions(
+        user_id: Id,
+        limit: Annotated[int, Query(ge=1, le=MAX_SESSIONS)] = 20,
+        before: Annotated[str | None, Query(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}$")] = None,
+    ) -> SessionList:
+        """The sessions that a user has had, those that began last first; with `before` of an answer, those before."""
+        annotate(user=user_id)
+        place = Place(*(int(part) for part in before.split("."))) if before else None
+        found, more = await users.sessions(user_id, limit, place)
+
+        async def with_time(session_id: str) -> Session:
+            turns = (await transcripts.read(session_id, user_id, limit=1)).turns
+            return Session(session_id=session_id, last_turn_at=turns[-1]["occurred_at"] if turns else None)
+
+        listed = await asyncio.gather(*(with_time(session_id) for session_id in found))
+        return SessionList(sessions=listed, before=f"{more.page}.{more.index}" if more else None)
 
 
 def _conversations(api: APIRouter, transcripts: Transcripts) -> None:

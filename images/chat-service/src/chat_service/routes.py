@@ -15,7 +15,7 @@ from daca_common.ids import Id
 from daca_common.json_body import JSON, JsonRoute
 from daca_common.logs import annotate
 from daca_common.problems import FieldError, Problem, invalid
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_service import protocol
 from chat_service.admission import Admission
+from chat_service.memory import MemoryClient, SessionList
 from chat_service.open_turns import OpenTurns, overloaded, reply_body
 from chat_service.protocol import MAX_TEXT, NOTHING, TurnId
 from chat_service.relay import ARRIVED, RELAYED, TURN, Incoming, Outgoing, Relay
@@ -32,6 +33,9 @@ from chat_service.turn import KEY, Turn, WhenBusy, cancelled, client_gone, refus
 
 MAX_BODY: Final = 2 * 1024 * 1024
 """Bytes. 100,000 characters take 1.2 MB where a client escapes each of them (``\\ud83d\\ude00``)."""
+
+MAX_SESSIONS: Final = 100
+"""Conversations in one answer."""
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -145,8 +149,11 @@ class RefuseEarly:
 class ChatRoutes:
     """The chat API of this process."""
 
-    def __init__(self, sessions: Sessions, open_turns: OpenTurns, relay: Relay, when_busy: WhenBusy) -> None:
+    def __init__(
+        self, sessions: Sessions, open_turns: OpenTurns, relay: Relay, memory: MemoryClient, when_busy: WhenBusy
+    ) -> None:
         self._sessions = sessions
+        self._memory = memory
         self._open_turns = open_turns
         self._relay = relay
         self._when_busy = when_busy
@@ -157,6 +164,7 @@ class ChatRoutes:
         api.get("/")(self.root)
         api.post("/chat/", response_model=Reply, responses=TURN_RESPONSES)(self.chat)
         api.delete("/chat/{user_id}/history")(self.clear_history)
+        api.get("/chat/{user_id}/sessions")(self.sessions)
         api.get("/chat/{user_id}/turns/{turn_id}", response_model=TurnState)(self.turn)
         api.post("/chat/{user_id}/turns/{turn_id}/cancel", response_model=TurnState)(self.cancel)
         api.get("/chat/{user_id}/turns/{turn_id}/events", response_class=StreamingResponse)(self.turn_events)
@@ -207,6 +215,18 @@ class ChatRoutes:
         except (DaprError, DaprUnavailable) as error:
             raise unreachable(error) from error
         return Cleared(status="success", user_id=user_id)
+
+    async def sessions(
+        self,
+        user_id: Id,
+        limit: Annotated[int, Query(ge=1, le=MAX_SESSIONS)] = 20,
+        before: Annotated[str | None, Query(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}$")] = None,
+    ) -> SessionList:
+        """The conversations that a user has had, those that began last first; with ``before`` of an answer, those
+        before. One appears when its first turn has reached the transcript, moments after its reply. What was said is
+        at agent-memory-service, ``GET /conversations/{session_id}``."""
+        annotate(user=user_id)
+        return await self._memory.sessions(user_id, limit, before)
 
     async def turn(self, request: Request, user_id: Id, turn_id: Key) -> Response:
         """What became of a turn: whoever got no answer need not send the text again to learn it."""
