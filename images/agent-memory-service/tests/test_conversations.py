@@ -514,8 +514,8 @@ async def test_a_users_sessions_are_listed_with_the_time_of_their_last_turn(clie
     await deliver(client, conversation_updated(1, session_id="other", user_id="ayesha"))
     assert (await client.get("/memories/junaid/sessions")).json() == {
         "sessions": [
-            {"session_id": "s2", "last_turn_at": "2026-11-23T00:00:02Z"},
-            {"session_id": "s1", "last_turn_at": "2026-11-23T00:00:03Z"},
+            {"session_id": "s2", "last_turn_at": "2026-11-23T00:00:02.000Z"},
+            {"session_id": "s1", "last_turn_at": "2026-11-23T00:00:03.000Z"},
         ],
         "before": None,
     }

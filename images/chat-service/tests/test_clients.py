@@ -1,13 +1,15 @@
 """What clients of every kind bring: proxies, odd headers, other origins, keys as the IETF has them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import orjson
 import pytest
-from support.chat import JUNAID, STREAM, Pod, Start, kind
+from support.chat import JUNAID, STREAM, Pod, SlowModel, Start, kind
 from support.sse import events
+from support.waiting import until
 
 ORIGIN = {"Origin": "http://localhost:3000"}
 BODY = {"user_id": "junaid", "text": "hi"}
@@ -140,6 +142,33 @@ class TestKeys:
             sessions.append(answer.json()["metadata"]["session_id"])
             await pod.tell("Erase", user_id)  # nothing tells of the try before
         assert sessions[0] == sessions[1] != sessions[2]
+
+    async def test_a_retry_that_meets_the_end_of_a_try_whose_client_hung_up_is_answered(
+        self, start: Start, monkeypatch: pytest.MonkeyPatch
+    ):
+        model = SlowModel()
+        (pod,) = await start(model=model.app)
+        turns, go_on = pod.service.open_turns.turns, asyncio.Event()
+        abandon = turns._abandon
+
+        async def slow(*told: Any) -> None:
+            await go_on.wait()
+            await abandon(*told)
+
+        monkeypatch.setattr(turns, "_abandon", slow)
+        first = asyncio.create_task(pod.say("hi", key="k1"))
+        await until(lambda: model.open)
+        opened = pod.service.open_turns.find("junaid", "k1")
+        assert opened is not None
+        first.cancel()
+        await until(lambda: opened.left)
+        again = asyncio.create_task(pod.say("hi", key="k1"))
+        await until(lambda: pod.service.open_turns.find("junaid", "k1") is not opened)
+        go_on.set()
+        model.finish()
+        assert (await again).status_code == 200
+        assert pod.history() == ["hi"]
+        assert pod.service.admission.open == 0
 
 
 class TestOtherOrigins:

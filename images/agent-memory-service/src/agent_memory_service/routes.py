@@ -60,10 +60,10 @@ class Conversation(BaseModel):
 
 
 class Session(BaseModel):
-    """A session of a user; ``last_turn_at`` is null where its turns have expired."""
+    """A session of a user; ``last_turn_at`` (RFC 3339) is null where its turns have expired."""
 
     session_id: str
-    last_turn_at: datetime | None
+    last_turn_at: str | None
 
 
 class SessionList(BaseModel):

@@ -17,7 +17,7 @@ from daca_common.problems import Problem, unexpected
 from fastapi.sse import format_sse_event
 
 from chat_service.admission import Admission
-from chat_service.turn import Committed, Turn, Turns, client_gone, interrupted, key_reused
+from chat_service.turn import CLIENT_GONE, Committed, Turn, Turns, client_gone, interrupted, key_reused
 
 COMMENT_SECONDS: Final = 15.0
 """Between two signs of life of a stream: proxies close what is silent."""
@@ -70,6 +70,11 @@ class OpenTurn:
         self.state = "completing"
 
     # What a client asks.
+
+    @property
+    def left(self) -> bool:
+        """Whether it is being ended because its client hung up: no retry is to be told so."""
+        return self._why is not None and self._why.kind == CLIENT_GONE
 
     async def outcome(self) -> Committed:
         """The commit, once it is there.
@@ -220,7 +225,7 @@ class OpenTurns:
         Raises:
             Problem: 422 (the key is that of another message), 503 (draining, or too many are open).
         """
-        if (found := self.find(turn.user_id, turn.turn_id)) is not None:
+        if (found := self.find(turn.user_id, turn.turn_id)) is not None and not found.left:
             other_session = turn.names_session and found.turn.session_id != turn.session_id
             if found.turn.text != turn.text or other_session:
                 detail = "This key is that of another message, which is being answered. Use a new one for each message."
@@ -240,10 +245,11 @@ class OpenTurns:
 
     def ended(self, turn: OpenTurn) -> None:
         """A turn is over."""
-        of_user = self._open[turn.turn.user_id]
-        del of_user[turn.turn.turn_id]
-        if not of_user:
-            del self._open[turn.turn.user_id]
+        of_user = self._open.get(turn.turn.user_id, {})
+        if of_user.get(turn.turn.turn_id) is turn:  # else a retry has taken its place
+            del of_user[turn.turn.turn_id]
+            if not of_user:
+                del self._open[turn.turn.user_id]
         self.admission.open -= 1
         if not self._open:
             self._idle.set()

@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 KEY: Final = "Idempotency-Key"
 """The header that names a turn."""
 
+CLIENT_GONE: Final = "/problems/client-gone"
+
 WhenBusy = Literal["wait", "reject", "interrupt"]
 
 
@@ -304,7 +306,7 @@ def interrupted() -> Problem:
 
 def client_gone() -> Problem:
     """Why a turn ended whose client hung up."""
-    return Problem(499, "Its client hung up. Nothing was stored; send it again.", kind="/problems/client-gone")
+    return Problem(499, "Its client hung up. Nothing was stored; send it again.", kind=CLIENT_GONE)
 
 
 def key_reused(detail: str) -> Problem:
