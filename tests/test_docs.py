@@ -148,7 +148,7 @@ class TestProblems:
                 if kind is None:
                     wrong.append(f"{path.name}:{call.lineno}: without a type")
                 elif isinstance(kind, ast.Constant) and _status(kind.value) != status.value:
-                    wrong.append(f"{path.name}:{call.lineno}: {kind.value} is not {status.value}")
+                    wrong.append(f"{path.name}:{call.lineno}: {kind.value!r} is not {status.value!r}")
         assert wrong == []
 
     def test_the_pages_name_no_other(self):

@@ -117,7 +117,7 @@ class TestKeys:
         ],
     )
     async def test_what_is_no_key_is_refused_by_name(self, pod: Pod, spelled: str):
-        refused = await pod.client.post("/chat/", json=BODY, headers=[("Idempotency-Key", spelled.encode("latin-1"))])
+        refused = await pod.client.post("/chat/", json=BODY, headers=[(b"Idempotency-Key", spelled.encode("latin-1"))])
         assert (refused.status_code, fields(refused)) == (422, [("Idempotency-Key", "header")])
         assert pod.history() == []
 

@@ -184,7 +184,7 @@ def _sessions(api: APIRouter, users: Users, transcripts: Transcripts) -> None:
             return Session(session_id=session_id, last_turn_at=turns[-1]["occurred_at"] if turns else None)
 
         listed = await asyncio.gather(*(with_time(session_id) for session_id in found))
-        return SessionList(sessions=listed, before=f"{more.page}.{more.index}" if more else None)
+        return SessionList(sessions=listed, before=f"{more.page}.{more.at}" if more else None)
 
 
 def _conversations(api: APIRouter, transcripts: Transcripts) -> None:

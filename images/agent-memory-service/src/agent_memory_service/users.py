@@ -23,7 +23,7 @@ class Place(NamedTuple):
     """Where a session is noted; none moves, except that an erasure may take it out."""
 
     page: int
-    index: int
+    at: int
 
 
 class Users:
@@ -70,7 +70,7 @@ class Users:
         those before them, ``None`` where there are none."""
         user = (await self._documents.read(_key(user_id))).document or _new()
         number = user["pages"] if before is None else min(before.page, user["pages"])
-        end = before.index if before is not None and before.page == number else None
+        end = before.at if before is not None and before.page == number else None
         found: list[tuple[Place, str]] = []
         while number >= 0 and len(found) <= limit:  # one more than is shown tells that there is one
             page = user
