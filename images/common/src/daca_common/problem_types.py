@@ -33,8 +33,8 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
     "invalid-json": ProblemType(
         400,
         "Not JSON",
-        "The body is no JSON text in UTF-8: `detail` says where. `NaN`, a number of thousands of digits, and objects in "
-        "objects a thousand deep are not taken either.",
+        "The body is no JSON text in UTF-8: `detail` says where. `NaN`, a number of thousands of digits, and objects "
+        "in objects a thousand deep are not taken either.",
         "Send one JSON object in UTF-8, made by a JSON library.",
     ),
     "empty-text": ProblemType(400, "Empty message", "The text has nothing but white space.", "Say something."),
@@ -118,8 +118,8 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         422,
         "Wrong field",
         "A field of the body, a header, a parameter or an id in the path is missing or wrong. `errors` names each, and "
-        "`location` says where it is: `body`, `header`, `query` or `path`. A key that comes twice in an object, and half "
-        "of a surrogate pair, are wrong fields, too.",
+        "`location` says where it is: `body`, `header`, `query` or `path`. A key that comes twice in an object, and "
+        "half of a surrogate pair, are wrong fields, too.",
         "Mend the fields named.",
     ),
     "key-reused": ProblemType(
