@@ -237,7 +237,7 @@ class TestOutcomes:
         asked = asyncio.create_task(found[0].say("stop me", key="k1"))
         await until(lambda: model.open)
         assert (await found[-1].client.post("/chat/junaid/turns/k1/cancel")).json()["status"] == "not_committed"
-        assert kind(await asked) == (409, "/problems/cancelled")
+        assert kind(await asked) == (410, "/problems/cancelled")
         await until(lambda: not model.open)
         model.finish()
         assert (await found[0].say("next")).json()["sequence"] == 1
@@ -249,7 +249,7 @@ class TestOutcomes:
         second = asyncio.create_task(pod.say("second", key="k2"))
         await until(lambda: pod.service.admission.open == 2)
         assert (await pod.client.post("/chat/junaid/turns/k2/cancel")).json()["status"] == "not_committed"
-        assert kind(await second) == (409, "/problems/cancelled")
+        assert kind(await second) == (410, "/problems/cancelled")
         model.finish()
         assert (await first).status_code == 200
 
@@ -260,7 +260,7 @@ class TestOutcomes:
 
     async def test_a_turn_that_nobody_has_sent_yet_is_refused_once_it_was_cancelled(self, pod: Pod):
         assert (await pod.client.post("/chat/junaid/turns/k1/cancel")).json()["status"] == "not_committed"
-        assert kind(await pod.say("hi", key="k1")) == (409, "/problems/cancelled")
+        assert kind(await pod.say("hi", key="k1")) == (410, "/problems/cancelled")
 
     async def _state(self, pod: Pod, key: str) -> Any:
         return (await pod.client.get(f"/chat/junaid/turns/{key}")).json()
