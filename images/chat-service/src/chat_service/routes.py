@@ -90,6 +90,9 @@ class Reply(BaseModel):
     metadata: ReplyMetadata
     turn_id: str
     sequence: int = Field(description="Counts the user's turns.")
+    finish_reason: str = Field(
+        description="`stop`: the reply is whole. `length`, `content_filter`: it was cut, and this is what there is."
+    )
 
 
 class Cleared(BaseModel):
@@ -357,6 +360,7 @@ def _turn_state(user_id: str, turn_id: str, told: protocol.TurnAnswer) -> TurnSt
                 metadata=ReplyMetadata(session_id=told.session_id, timestamp=told.occurred_at),
                 turn_id=told.turn_id,
                 sequence=told.sequence,
+                finish_reason=told.finish_reason,
             )
             return TurnState(turn_id=turn_id, status="committed", reply=reply)
         case protocol.Expired():

@@ -20,6 +20,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 """The W3C trace context of the request at hand, handed on to Dapr."""
 
+
+def trace_id() -> str | None:
+    """The id of the trace at hand, for a line of the log."""
+    parent = traceparent.get()
+    return parent.split("-")[1] if parent else None
+
+
+def begin_trace() -> None:
+    """Begins a trace of its own, for work that no request waits for."""
+    traceparent.set(f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00")  # not sampled: Dapr's own rate decides
+
+
 _request: ContextVar[dict[str, Any] | None] = ContextVar("request_log", default=None)
 _log = logging.getLogger("access")
 
@@ -40,7 +52,7 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
     # Their INFO lines name hosts and bodies of every call.
-    for name in ("httpx2", "openai", "openai.agents", "aiohttp.access"):
+    for name in ("openai.agents", "aiohttp.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -72,8 +84,9 @@ class RequestLog:
             return
         parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
         if parent is None or parent.count("-") != 3:
-            parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"  # not sampled: Dapr's own rate decides
-        traceparent.set(parent)
+            begin_trace()
+        else:
+            traceparent.set(parent)
         quiet = scope["path"].startswith(QUIET) or any(name == self._relayed for name, _ in scope["headers"])
         level = logging.DEBUG if quiet else logging.INFO
         if not _log.isEnabledFor(level):
@@ -100,6 +113,6 @@ class RequestLog:
                 "route": route,
                 "status": status,
                 "duration_ms": round((time.perf_counter() - start) * 1000, 1),
-                "trace_id": parent.split("-")[1],
+                "trace_id": trace_id(),
             }
             _log.log(level, "request", extra=line)
