@@ -202,14 +202,14 @@ class Summaries:
 
     def _tell(self, user_id: str, error: Exception, *, again: bool) -> None:
         """One line of why. It quotes nobody: of what is no failure of the model, the kind alone is shown."""
-        is_told = self._key_is_missing
-        self._key_is_missing = isinstance(error, ModelFailed) and error.kind is model_failure.KEY_MISSING
-        if self._key_is_missing and is_told:
-            return  # it is missing for all: one line is enough
         said: dict[str, object] = {"error": type(error).__name__}
         if isinstance(error, ModelFailed):
-            cause = error.detail if self._key_is_missing else error.cause
-            said = {"error": error.kind.name, "cause": cause, "status": error.status}
+            if error.kind is model_failure.KEY_MISSING:  # for all, so one line is enough
+                if not self._key_is_missing:
+                    _log.warning("summaries wait for the model's key", extra={"error": error.detail})
+                self._key_is_missing = True
+                return
+            said = {"error": error.kind.name, "cause": error.cause, "status": error.status}
         elif isinstance(error, _NotKept):
             said = {"error": str(error)}
         told = said | {"user": pseudonym(user_id), "again": again, "trace_id": trace_id()}

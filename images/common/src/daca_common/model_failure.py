@@ -32,6 +32,7 @@ class Kind:
 
 
 FAILED: Final = Kind("model-failed", 502, "answer", "The model's server sent no answer that can be used.", passes=True)
+BROKEN: Final = Kind("model-failed", 502, "model", "The model's server failed.", passes=True)
 UNAVAILABLE: Final = Kind("model-unavailable", 503, "model", "The model is not available.", passes=True)
 TIMEOUT: Final = Kind("model-timeout", 504, "model", "The model did not answer in time.", passes=True)
 KEY_MISSING: Final = Kind("model-key-missing", 503, "model", "The model's API key is missing.")
@@ -185,7 +186,7 @@ def _kind(status: int, said: str, *, with_tools: bool) -> Kind:
         if _may_be(kind, status, said, with_tools=with_tools) and pattern.search(said):
             return kind
     return _BY_STATUS.get(status) or (
-        UNAVAILABLE if status in _BUSY else FAILED if status >= 500 else REJECTED if status >= 400 else MOVED
+        UNAVAILABLE if status in _BUSY else BROKEN if status >= 500 else REJECTED if status >= 400 else MOVED
     )
 
 
