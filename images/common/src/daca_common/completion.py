@@ -32,6 +32,9 @@ _FINISHES: Final[dict[str, Finish]] = {
 _NAME: Final = re.compile(r"[\w-]+", re.ASCII)
 """What the API allows as a function's name. Some models let the marks of their format run into it."""
 
+_MARK = b"\xef\xbb\xbf"
+"""The byte order mark that may stand at the beginning."""
+
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
@@ -109,7 +112,7 @@ class Events:
         for line in lines:
             if self.done:
                 return
-            yield from self._line(line.rstrip(b"\r"))
+            yield from self._line(line.rstrip(b"\r").removeprefix(_MARK))
 
     def end(self) -> Iterator[Any]:
         """What is left when the connection ends: some servers leave out the last line end."""

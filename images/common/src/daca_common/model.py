@@ -250,11 +250,18 @@ class ModelClient:
 
     def _pool(self) -> aiohttp.ClientSession:
         if self._session is None:  # made here because a session belongs to the running event loop
-            timeout = aiohttp.ClientTimeout(total=self._settings.model_timeout_seconds)
+            proxy = proxy_for(self._url)
+            connector: aiohttp.BaseConnector
+            if proxy is not None and proxy.startswith("socks"):
+                from aiohttp_socks import ProxyConnector  # noqa: PLC0415 - seldom needed, and it takes a while to load
+
+                connector, proxy = ProxyConnector.from_url(proxy, rdns=True, limit=CONNECTIONS), None
+            else:
+                connector = aiohttp.TCPConnector(limit=CONNECTIONS)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
-                timeout=timeout,
-                proxy=proxy_for(self._url),
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(total=self._settings.model_timeout_seconds),
+                proxy=proxy,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session

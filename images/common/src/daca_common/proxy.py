@@ -11,7 +11,7 @@ from typing import Final
 
 from yarl import URL
 
-SCHEMES: Final = frozenset({"http", "https", "socks4", "socks5", "socks5h"})
+SCHEMES: Final = ("http", "https", "socks5")
 
 
 def proxy_for(url: str) -> str | None:
@@ -25,13 +25,13 @@ def proxy_for(url: str) -> str | None:
     named = next((name for name in (server.scheme, "all") if proxies.get(name)), None)
     if named is None or _direct(server.host or "", proxies):
         return None
-    told = proxies[named].strip()
+    told = proxies[named].strip().replace("socks5h://", "socks5://")  # either way it is the proxy that looks names up
     try:
         proxy = URL(told if "://" in told else f"http://{told}")
     except ValueError:
         proxy = URL()
     if proxy.scheme.lower() not in SCHEMES or not proxy.host:
-        schemes = ", ".join(f"{scheme}://" for scheme in sorted(SCHEMES))
+        schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ValueError(f"{named.upper()}_PROXY is no proxy's address: host:port, or a URL with {schemes}")
     return str(proxy)
 
