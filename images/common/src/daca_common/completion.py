@@ -282,13 +282,9 @@ class Gathering:
         if not isinstance(calls, list):
             raise Odd(f"tool calls that are a JSON {_kind(calls)}")
         for piece in calls:
-            match piece:
-                case {"function": dict() as function}:
-                    pass
-                case {"function": None} | {"id": _}:
-                    function = {}
-                case _:
-                    raise Odd("a tool call without a function")
+            function = (piece.get("function") or {}) if isinstance(piece, dict) else None
+            if not isinstance(function, dict):
+                raise Odd("a tool call that is none")
             name = function.get("name")
             name = name if isinstance(name, str) else ""
             call = self._which(piece.get("index"), piece.get("id"), name)

@@ -137,7 +137,7 @@ _SAYS: Final[tuple[tuple[Kind, re.Pattern[str]], ...]] = tuple(
         ),
         (
             NO_TOOLS,
-            r"(?:tool|function.?call)\w*\b.*(?:support|enable|require|allowed)",
+            r"(?:tool|function.?call)\w*\b.*(?:support|enabled|requires\b)",
             r"support.*\b(?:tool|function.?call)",
         ),
         (
@@ -170,14 +170,15 @@ def refused(status: int, told: object, *, private: str, with_tools: bool, retry_
     ``told`` is the body as bytes, or what was found in the answer; ``private`` what must not be logged.
     """
     error = _error(told)
-    code, words = _facts(error)
+    said = _facts(error)
     status = _status(status, error)
-    said = f"{code} {words}".strip()
-    kind = _kind(status, said, with_tools=with_tools)
-    cause = _without(said, private)
-    seconds = int(retry_after) if retry_after.isascii() and retry_after.isdigit() else RETRY_AFTER
+    delay = re.fullmatch(r"(\d+)(?:\.\d+)?s?", retry_after or _google(error, "retryDelay"), re.ASCII)
+    seconds = int(delay[1]) if delay else RETRY_AFTER
     return ModelFailed(
-        kind, f"{status} {cause}".strip(), status=status, retry_after=min(max(seconds, 1), LONGEST_RETRY_AFTER)
+        _kind(status, said, with_tools=with_tools),
+        f"{status} {_without(said, private)}".strip(),
+        status=status,
+        retry_after=min(max(seconds, 1), LONGEST_RETRY_AFTER),
     )
 
 
@@ -213,33 +214,27 @@ def _error(told: object) -> object:
     return told.get("error") or told if isinstance(told, Mapping) else told
 
 
-def _facts(error: object) -> tuple[str, str]:
+def _facts(error: object) -> str:
     """Codes and sentences of an error."""
     if not isinstance(error, Mapping):
-        return "", _text(error)
-    codes = [error.get(name) for name in ("code", "type", "status")]
-    named = " ".join(dict.fromkeys(code for code in codes if isinstance(code, str)))
-    words = error.get("message") or error.get("detail") or ""
+        return _text(error)
     inner = error.get("innererror")  # Azure's
-    if isinstance(inner, Mapping):
-        words = f"{words} {inner.get('code', '')}"
-    return named, " ".join([_text(words), *_details(error.get("details"))])
+    codes = [error.get(name) for name in ("code", "type", "status")]
+    codes.append(inner.get("code") if isinstance(inner, Mapping) else None)
+    told = [*dict.fromkeys(code for code in codes if isinstance(code, str))]
+    words = _text(error.get("message") or error.get("detail"))
+    return " ".join([*told, words, _google(error, "reason"), _google(error, "quotaId")]).strip()
 
 
-def _details(details: object) -> list[str]:
-    """Google's details: why, and which quota."""
-    found: list[str] = []
+def _google(error: object, name: str) -> str:
+    """What Google's details of an error hold under a name: why, which quota, when to come again."""
+    details = error.get("details") if isinstance(error, Mapping) else None
+    found = []
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, Mapping):
-            if detail.get("reason"):
-                found.append(str(detail["reason"]))
             violations = detail.get("violations")
-            found.extend(
-                str(violation["quotaId"])
-                for violation in (violations if isinstance(violations, list) else ())
-                if isinstance(violation, Mapping) and violation.get("quotaId")
-            )
-    return found
+            found += [detail, *(violations if isinstance(violations, list) else ())]
+    return " ".join(str(item[name]) for item in found if isinstance(item, Mapping) and item.get(name))
 
 
 def _status(status: int, error: object) -> int:
