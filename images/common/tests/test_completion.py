@@ -164,8 +164,9 @@ class TestPiecesOfText:
             gathered(chunk({"content": "<think>hm"}), chunk({}, "stop"))
 
     def test_a_stream_that_ends_before_the_reply_is_half_of_it(self):
-        with pytest.raises(Odd, match="finish_reason"):
-            gathered(chunk({"content": "Hel"}))
+        for nothing in (None, "", False):
+            with pytest.raises(Odd, match="finish_reason"):
+                gathered(chunk({"content": "Hel"}, nothing))  # type: ignore[arg-type]
 
 
 class TestToolCalls:
@@ -224,7 +225,7 @@ class TestToolCalls:
 class TestEvents:
     STREAM = (
         b'\xef\xbb\xbfevent: chunk\r\nid: 1\r\ndata: {"a":\r\ndata: 1}\r\n\r\n'
-        b'data:{"b": 2}\n\nretry: 3\n\n: ping\n\ndata: [DONE]\n\ndata: {"c": 3}\n\n'
+        b'data:{"b": 2}\n\nretry: 3\n\n: ping\n\ndata:\n\ndata: [DONE]\n\ndata: {"c": 3}\n\n'
     )
 
     def test_they_are_the_same_wherever_the_pieces_end(self):

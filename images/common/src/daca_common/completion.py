@@ -128,6 +128,8 @@ class Events:
             self._data, self._name = [], b""
             if data == b"[DONE]":
                 self.done = True
+            elif not data:
+                pass  # a sign of life
             elif name == b"error":
                 raise Told(_json_or_text(data))
             else:
@@ -222,7 +224,7 @@ class Gathering:
         if choice.get("error"):
             raise Told(choice["error"])
         finish = choice.get("finish_reason")
-        if finish is not None:
+        if finish:
             self._finish = str(finish)
             if self._finish.lower() == "error":
                 raise Odd("the model's server gave up in the middle: finish_reason is 'error'")

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
 import aiohttp
-import certifi
 import orjson
 from aiohttp.http_exceptions import ContentEncodingError
 from pydantic import Field, model_validator
@@ -147,8 +146,8 @@ class ModelClient:
             request["tools"] = list(tools)
         if on_text is not None:
             request |= {"stream": True, "stream_options": {"include_usage": True}}
-        call = _Call(orjson.dumps(request), on_text, private, with_tools=bool(tools))
         try:
+            call = _Call(orjson.dumps(request), on_text, private, with_tools=bool(tools))
             key = await self.key()
             try:
                 return await self._send(call, key)
@@ -270,9 +269,7 @@ class ModelClient:
         if self._url.startswith("http:"):
             return True
         if self._tls is None:
-            # The system's, what SSL_CERT_FILE or SSL_CERT_DIR name, and those that Mozilla trusts.
-            self._tls = ssl.create_default_context()
-            self._tls.load_verify_locations(certifi.where())
+            self._tls = ssl.create_default_context()  # the image's, or what SSL_CERT_FILE and SSL_CERT_DIR name
             if self._settings.model_ca_file:
                 self._tls.load_verify_locations(self._settings.model_ca_file)
         return self._tls
