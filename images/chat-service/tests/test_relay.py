@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from chat_service.document import Document
+from chat_service.hosting import COUNTS
+from chat_service.sessions import REPEATED_SECONDS
 from support.chat import STREAM, Pod, SlowModel, Start, kind
 from support.sse import events
 from support.waiting import until
@@ -145,6 +147,39 @@ class TestMoves:
         )
 
 
+class TestSessionsThatEndWithoutAWord:
+    """As a sidecar does that takes its app for unhealthy, or that was killed."""
+
+    async def test_it_ends_here_too(self, pods: list[Pod]):
+        one, _ = pods
+        del one.sidecar.backend.active[ALICE]
+        await until(lambda: one.service.host.find("junaid") is None, 10)
+        answer = await one.say("What did I say before?")
+        assert (answer.json()["sequence"], "Hi there" in answer.json()["reply"]) == (2, True)
+
+    async def test_one_in_which_a_turn_runs_goes_on(self, start: Start, model: SlowModel):
+        (one,) = await start(1, model=model.app)
+        saying = asyncio.create_task(one.say("first"))
+        await until(lambda: model.open)
+        counted = calls(one, "metadata")
+        del one.sidecar.backend.active[ALICE]
+        await until(lambda: calls(one, "metadata") > counted + COUNTS, 10)
+        assert one.service.host.find("junaid") is not None
+        model.finish()
+        assert (await saying).status_code == 200
+
+    async def test_one_that_comes_back_is_another_activation(self, pods: list[Pod]):
+        one, two = pods
+        before = await one.tell("Locate")
+        one.sidecar.backend.active[ALICE] = two.sidecar
+        assert (await two.tell("Locate"))["host"] != before["host"]
+        await until(lambda: one.service.host.find("junaid") is None, 10)
+        await two.move(one)
+        after = await one.tell("Locate")
+        assert after["host"] == before["host"]
+        assert after["activation_id"] != before["activation_id"]
+
+
 class TestPodsThatGo:
     async def test_a_pod_that_drains_leaves_its_turns_to_the_others(self, pods: list[Pod]):
         one, two = pods
@@ -179,6 +214,22 @@ class TestPodsThatGo:
         one.service.host.address = "127.0.0.1:1"  # nothing gets from pod to pod
         assert (await two.say("What did I say before?")).json()["sequence"] == 2
         assert calls(two, "CompleteTurn") == 1
+
+    @pytest.mark.parametrize("method", ["Locate", "BeginTurn", "CompleteTurn"])
+    async def test_a_call_that_a_stopping_sidecar_never_answers_is_repeated_soon(self, pods: list[Pod], method: str):
+        one, two = pods
+        if method != "Locate":
+            one.service.host.address = "127.0.0.1:1"  # so that the turn runs in the second pod
+
+        async def lost(request: Any) -> Any:
+            if request.path.endswith(f"/{method}") and calls(two, method) == 1:
+                await asyncio.Event().wait()
+            return None
+
+        two.sidecar.before = lost
+        async with asyncio.timeout(REPEATED_SECONDS + 4):
+            assert (await two.say("What did I say before?")).json()["sequence"] == 2
+        assert calls(two, method) > 1
 
     async def test_a_stream_whose_host_goes_in_the_middle_starts_again_and_is_committed_once(
         self, start: Start, model: SlowModel

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from daca_common.backoff import Backoff
 from daca_common.dapr import DaprClient, DaprUnavailable
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,7 +19,12 @@ from chat_service.session import Session, SessionHost
 from chat_service.store import ACTOR_TYPE, ActiveElsewhere
 
 CALL_SECONDS: Final = 10.0
-"""One call of an actor. Placement can hold a call for longer; asking again costs less than waiting for that."""
+"""A call whose caller does not repeat it. Placement can hold one for as long as a round takes."""
+
+REPEATED_SECONDS: Final = 1.0
+"""The first of the calls of a caller that repeats it, each of which may take longer than the last. One that reaches a
+sidecar whose placement client has just stopped is never answered (docs/moves.md): asking again costs less than waiting.
+"""
 
 Given = TypeVar("Given", bound=Arguments)
 Told = TypeVar("Told")
@@ -78,6 +84,11 @@ LOCATE: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
 )
 
 
+def patience() -> Backoff:
+    """Of a caller that repeats its call: how many seconds each may take."""
+    return Backoff(REPEATED_SECONDS, CALL_SECONDS)
+
+
 class Sessions:
     """Calls sessions by user id."""
 
@@ -89,8 +100,10 @@ class Sessions:
         """The session of a user, if it is active in this process."""
         return self._host.find(user_id)
 
-    async def call(self, user_id: str, method: Method[Given, Told], arguments: Given) -> Told:
-        """Calls a user's session, which is made active somewhere if it was not.
+    async def call(
+        self, user_id: str, method: Method[Given, Told], arguments: Given, *, seconds: float = CALL_SECONDS
+    ) -> Told:
+        """Calls a user's session, which is made active somewhere if it was not. Through Dapr it may take ``seconds``.
 
         Raises:
             DaprError, DaprUnavailable: it could not be reached; whether the call took effect is unknown.
@@ -105,7 +118,7 @@ class Sessions:
             user_id,
             method.name,
             arguments.model_dump(mode="json", exclude_defaults=True),
-            timeout_seconds=CALL_SECONDS,
+            timeout_seconds=seconds,
         )
         try:
             return method.answers.validate_python(answer)
