@@ -58,6 +58,6 @@ class Summarizer:
             await self._sessions.call(user_id, SUMMARIZE, summary)
         except (ModelFailed, ActiveElsewhere, DaprError, DaprUnavailable) as error:
             # As text, a failure of the model is its cause.
-            said = str(error) if isinstance(error, ModelFailed) else type(error).__name__
-            told = {"user": pseudonym(user_id), "error": said, "trace_id": trace_id()}
+            cause = str(error) if isinstance(error, ModelFailed) else type(error).__name__
+            told = {"user": pseudonym(user_id), "error": cause, "trace_id": trace_id()}
             _log.warning("running summary not made; a later turn tries again", extra=told)

@@ -395,10 +395,10 @@ def _arguments(text: str) -> str | None:
 def _merge(target: dict[str, Any], name: str, value: Any) -> None:
     """Adds a piece of a field that this module does not know: text goes on, and so do lists."""
     known = target.get(name)
-    if isinstance(known, (str, list)) and isinstance(value, type(known)):
-        target[name] = known + value
-    else:
-        target[name] = value
+    both = (known, value)
+    if all(isinstance(one, str) for one in both) or all(isinstance(one, list) for one in both):
+        value = known + value
+    target[name] = value
 
 
 def _json_or_text(data: bytes) -> object:

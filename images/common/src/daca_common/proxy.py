@@ -23,7 +23,7 @@ def proxy_for(url: str) -> str | None:
     server = URL(url)
     proxies = urllib.request.getproxies_environment()
     named = next((name for name in (server.scheme, "all") if proxies.get(name)), None)
-    if named is None or _direct(server.host or "", proxies):
+    if named is None or _direct(server.host or "", proxies.get("no", "")):
         return None
     told = proxies[named].strip().replace("socks5h://", "socks5://")  # either way it is the proxy that looks names up
     try:
@@ -36,19 +36,21 @@ def proxy_for(url: str) -> str | None:
     return str(proxy)
 
 
-def _direct(host: str, proxies: dict[str, str]) -> bool:
-    labels = host.rstrip(".").lower().split(".")
+def _direct(host: str, exceptions: str) -> bool:
+    host = host.rstrip(".").lower()
+    listed = [item.strip().lower() for item in exceptions.split(",") if item.strip()]
+    if "*" in listed:
+        return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
+        labels = host.split(".")
         in_cluster = len(labels) == 1 or "svc" in labels[2:] or labels[-1] == "local"
-        return in_cluster or bool(urllib.request.proxy_bypass_environment(host, proxies))
-    return address.is_loopback or any(_holds(item.strip(), address) for item in proxies.get("no", "").split(","))
+        return in_cluster or any(f".{host}".endswith(f".{item.removeprefix('*').lstrip('.')}") for item in listed)
+    return address.is_loopback or any(_holds(item, address) for item in listed)
 
 
 def _holds(item: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if item == "*":
-        return True
     try:
         return address in ipaddress.ip_network(item.strip("[]"), strict=False)
     except ValueError:
