@@ -72,9 +72,30 @@ readinessProbe:
 - {name: MODEL_NAME, value: {{ .Values.model.name | quote }}}
 - {name: MODEL_BASE_URL, value: {{ .Values.model.baseUrl | quote }}}
 - {name: MODEL_TIMEOUT_SECONDS, value: {{ .Values.model.timeoutSeconds | quote }}}
+- {name: MODEL_CA_FILE, value: {{ ternary "/etc/daca/model-ca/ca.crt" "" (ne .Values.model.ca.name "") | quote }}}
 - {name: SECRET_STORE, value: secretstore}
 - {name: MODEL_SECRET_NAME, value: {{ .Values.model.existingSecret.name | quote }}}
 - {name: MODEL_SECRET_KEY, value: {{ .Values.model.existingSecret.key | quote }}}
+{{- end }}
+
+{{/* The volume of a service that calls the model, and where it is mounted. Both take $. */}}
+{{- define "daca.modelVolume" -}}
+{{- with .Values.model.ca -}}
+{{- if .name -}}
+- name: model-ca
+  {{- $items := list (dict "key" .key "path" "ca.crt") }}
+  {{- if eq .kind "Secret" }}
+  secret: {secretName: {{ .name | quote }}, items: {{ toJson $items }}}
+  {{- else }}
+  configMap: {name: {{ .name | quote }}, items: {{ toJson $items }}}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+{{- define "daca.modelMount" -}}
+{{- if .Values.model.ca.name -}}
+- {name: model-ca, mountPath: /etc/daca/model-ca, readOnly: true}
+{{- end -}}
 {{- end }}
 
 {{/* A duration such as 1m30s in milliseconds: Helm reads one only where it moves a date. Takes the duration. */}}

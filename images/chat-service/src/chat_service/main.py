@@ -60,7 +60,14 @@ class Service:
             queue_limit=settings.turn_queue_limit,
         )
         self.sessions = Sessions(self.host, self.dapr)
-        agent = ChatAgent(self.model, settings.model, settings.model_timeout_seconds, settings.model_context_tokens)
+        agent = ChatAgent(
+            self.model,
+            settings.model_timeout_seconds,
+            settings.model_context_tokens,
+            tools=settings.model_tools,
+            on_length=settings.model_on_length,
+            on_content_filter=settings.model_on_content_filter,
+        )
         self.memory = MemoryClient(self.dapr, settings.memory_app_id, settings.memory_timeout_seconds)
         turns = Turns(self.sessions, self.memory, agent, settings.turn_wait_seconds)
         self.admission = Admission(settings.turn_open_limit, settings.turn_late_ms / 1000)

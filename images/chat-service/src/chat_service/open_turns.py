@@ -281,7 +281,9 @@ def overloaded() -> Problem:
 
 
 def reply_body(user_id: str, committed: Committed) -> bytes:
-    """A committed turn for its client: ``{user_id, reply, metadata: {session_id, timestamp}, turn_id, sequence}``."""
+    """A committed turn for its client: ``{user_id, reply, metadata: {session_id, timestamp}, turn_id, sequence}``,
+    and the ``finish_reason`` of a reply that was cut."""
+    cut = {} if committed.finish_reason == "stop" else {"finish_reason": committed.finish_reason}
     return orjson.dumps(
         {
             "user_id": user_id,
@@ -289,5 +291,6 @@ def reply_body(user_id: str, committed: Committed) -> bytes:
             "metadata": {"session_id": committed.session_id, "timestamp": committed.occurred_at},
             "turn_id": committed.turn_id,
             "sequence": committed.sequence,
+            **cut,
         }
     )

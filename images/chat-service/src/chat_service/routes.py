@@ -102,6 +102,10 @@ class Reply(BaseModel):
     metadata: ReplyMetadata
     turn_id: str
     sequence: int = Field(description="Counts the user's turns.")
+    finish_reason: str | None = Field(
+        None,
+        description="Only of a reply that was cut: `length` or `content_filter`. The reply is what there is of it.",
+    )
 
 
 class Cleared(BaseModel):
@@ -317,7 +321,7 @@ class ChatRoutes:
             yield _error(problem.body())
             return
         if state.reply is not None:
-            yield format_sse_event(event="message", data_str=state.reply.model_dump_json())
+            yield format_sse_event(event="message", data_str=state.reply.model_dump_json(exclude_none=True))
         else:
             detail = "The turn is not open and not committed. Send the message again under its key."
             yield _error(Problem(404, detail, kind="/problems/not-committed").body())
@@ -394,6 +398,7 @@ def _turn_state(user_id: str, turn_id: str, told: protocol.TurnAnswer) -> TurnSt
                 metadata=ReplyMetadata(session_id=told.session_id, timestamp=told.occurred_at),
                 turn_id=told.turn_id,
                 sequence=told.sequence,
+                finish_reason=None if told.finish_reason == "stop" else told.finish_reason,
             )
             return TurnState(turn_id=turn_id, status="committed", reply=reply)
         case protocol.Expired():

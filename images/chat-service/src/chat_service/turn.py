@@ -22,7 +22,7 @@ from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.problems import FieldError, Problem
 
 from chat_service import protocol
-from chat_service.agent import ChatAgent, Context
+from chat_service.agent import ChatAgent, Context, Reply
 from chat_service.memory import MemoryClient, Remembered
 from chat_service.protocol import BeginTurn, CompleteTurn, TurnRef, fingerprint
 from chat_service.session import Session
@@ -73,6 +73,8 @@ class Committed:
     sequence: int
     reply: str
     occurred_at: str
+    finish_reason: str
+    """Why the reply ended: of the model's own (``stop``), or cut at its ``length`` or by a ``content_filter``."""
     replayed: bool
     """It was committed by an earlier request under the same key."""
 
@@ -226,7 +228,7 @@ class Turns:
         with contextlib.suppress(DaprError, DaprUnavailable):
             await self._sessions.call(user_id, ABANDON, lease, seconds=REPEATED_SECONDS)
 
-    async def _complete(self, turn: Turn, grant: protocol.Granted, reply: str) -> protocol.CompleteAnswer:
+    async def _complete(self, turn: Turn, grant: protocol.Granted, reply: Reply) -> protocol.CompleteAnswer:
         """Commits: the answer *committed*, *replayed* or *stale*. Repeated while unknown: the turn id makes it safe."""
         arguments = CompleteTurn(
             turn_id=turn.turn_id,
@@ -234,7 +236,8 @@ class Turns:
             turn_no=grant.turn_no,
             session_id=turn.session_id,
             user_text=turn.text,
-            reply_text=reply,
+            reply_text=reply.text,
+            finish_reason=reply.finish,
         )
         deadline = time.monotonic() + COMPLETE_SECONDS
         backoff, seconds = Backoff(0.05, 1.0), patience()
@@ -266,6 +269,7 @@ def _committed(answer: protocol.Committed | protocol.Replayed, *, replayed: bool
         sequence=answer.sequence,
         reply=answer.reply_text,
         occurred_at=answer.occurred_at,
+        finish_reason=answer.finish_reason,
         replayed=replayed,
     )
 

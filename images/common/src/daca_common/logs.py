@@ -21,6 +21,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 """The W3C trace context of the request at hand, handed on to Dapr."""
 
+
+def trace_id() -> str | None:
+    """The id of the trace at hand, for a line of the log."""
+    parent = traceparent.get()
+    return parent.split("-")[1] if parent else None
+
+
+def begin_trace() -> str:
+    """Begins a trace; its ``traceparent``. Also for work that no request waits for."""
+    parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"  # not sampled: Dapr's own rate decides
+    traceparent.set(parent)
+    return parent
+
+
 _request: ContextVar[dict[str, Any] | None] = ContextVar("request_log", default=None)
 _log = logging.getLogger("access")
 
@@ -48,7 +62,7 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
     # Their INFO lines name hosts and bodies of every call.
-    for name in ("httpx2", "openai", "openai.agents", "aiohttp.access"):
+    for name in ("openai.agents", "aiohttp.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -80,8 +94,9 @@ class RequestLog:
             return
         parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
         if parent is None or not _PARENT.fullmatch(parent):
-            parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"  # not sampled: Dapr's own rate decides
-        traceparent.set(parent)
+            parent = begin_trace()
+        else:
+            traceparent.set(parent)
         trace_id = parent[3:35]
         status = 500
 
