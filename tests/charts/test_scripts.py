@@ -17,7 +17,7 @@ import pytest
 from tests.charts.conftest import CHART, ROOT
 
 CREATE = ROOT / "k8s-secrets" / "create-model-key.sh"
-START = CHART / "charts" / "redis" / "files" / "start.sh"
+START = CHART / "files" / "redis" / "start.sh"
 CONVERSATION = CHART / "files" / "conversation.py"
 SIDECARS = CHART / "files" / "sidecars.py"
 KEY = "AIza-not-a-real_key"
@@ -289,6 +289,7 @@ class TestSidecars:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("RELEASE", "1e3")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
         yield Api
         server.shutdown()
@@ -297,7 +298,7 @@ class TestSidecars:
     def test_the_api_server_is_asked_for_the_releases_pods(self, sidecars, api_server):
         api_server.body = {"items": [self.pod("chat-service")]}
         assert sidecars.pods_of("chats") == api_server.body["items"]
-        query = "labelSelector=app.kubernetes.io%2Fpart-of%3Ddaca"
+        query = "labelSelector=app.kubernetes.io%2Finstance%3D1e3"
         assert api_server.asked == [(f"/api/v1/namespaces/chats/pods?{query}", "Bearer a token")]
 
     def test_what_the_api_server_refuses_is_told(self, sidecars, api_server):

@@ -1,4 +1,4 @@
-"""charts/redis/files/trim.sh and trim.lua, on a real Redis: what was read goes, what was not never does."""
+"""charts/daca/files/redis/trim.sh and trim.lua, on a real Redis: what was read goes, what was not never does."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from cluster.local import redis as local_redis
 from cluster.local import trim
 from tests.charts.conftest import CHART
 
-FILES = CHART / "charts" / "redis" / "files"
+FILES = CHART / "files" / "redis"
 PASSWORD = 'a "word" \\ of $it'
 TOPIC = "conversations"
 SECONDS = 10.0

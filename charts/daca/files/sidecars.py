@@ -33,7 +33,7 @@ def pods_of(namespace: str) -> list[Pod]:
         timeout=30,
         context=ssl.create_default_context(cafile=ACCOUNT / "ca.crt"),
     )
-    query = urlencode({"labelSelector": "app.kubernetes.io/part-of=daca"})
+    query = urlencode({"labelSelector": f"app.kubernetes.io/instance={os.environ['RELEASE']}"})
     token = (ACCOUNT / "token").read_text()
     try:
         connection.request(
