@@ -1,7 +1,7 @@
 """YAML as strict readers have it: no key twice, and what a plain scalar means under YAML 1.1 and under YAML 1.2."""
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -22,7 +22,7 @@ class Yaml11(_NoKeyTwice):
 class Yaml12(_NoKeyTwice):
     """The core schema of YAML 1.2, in which `on` is text and 0o17 a number."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
