@@ -80,15 +80,17 @@ class TestCreateModelKey:
         assert "other" in create
         assert "--from-file=k=/dev/stdin" in create
 
-    def test_a_line_end_does_not_become_part_of_the_key(self, stub):
+    @pytest.mark.parametrize("given", [f"{KEY}\n", f"{KEY}\r\n", f" \t{KEY} ", f"\ufeff{KEY}\n\n", f"\ufeff {KEY}"])
+    def test_what_a_file_brings_along_does_not_become_part_of_the_key(self, stub, given):
         stub("kubectl")
-        assert stub.run([CREATE], f"{KEY}\n").returncode == 0
+        assert stub.run([CREATE], given).returncode == 0
         assert KEY in stub.inputs()
 
     @pytest.mark.parametrize(
         ("arguments", "given", "told"),
         [
             ([], "", "the API key is empty"),
+            ([], "AIza\u2013key", "not ASCII"),
             ([], "two words", "contains white space"),
             ([KEY], "", "an API key is never one"),
             (["-n"], KEY, "-n needs a value"),
@@ -115,16 +117,21 @@ class TestCreateModelKey:
 
 
 class TestRedisStart:
-    @pytest.mark.parametrize(
-        ("password", "line"),
-        [("secret", 'requirepass "secret"'), ('a"b\\c $d `e`', r'requirepass "a\"b\\c $d `e`"')],
-    )
-    def test_the_password_reaches_redis_on_standard_input(self, stub, password, line):
+    def test_the_password_reaches_redis_on_standard_input(self, stub):
         stub("redis-server")
-        done = stub.run(["/bin/sh", START], REDISCLI_AUTH=password)
+        done = stub.run(["/bin/sh", START], REDISCLI_AUTH='a"b c')
         assert done.returncode == 0, done.stderr
         assert list(stub.arguments().values()) == [["/etc/redis/redis.conf", "-"]]
-        assert stub.inputs() == [f"{line}\n"]
+        assert stub.inputs() == ['requirepass "\\x61\\x22\\x62\\x20\\x63"\n']
+
+    @pytest.mark.parametrize("password", ['"secret"', "'secret'", "`secret`"])
+    def test_a_password_in_quotes_is_refused_because_dapr_would_take_another(self, stub, password):
+        stub("redis-server")
+        done = stub.run(["/bin/sh", START], REDISCLI_AUTH=password)
+        assert done.returncode == 1
+        assert "stands in quotes" in done.stderr
+        assert "secret`" not in done.stderr
+        assert stub.arguments() == {}
 
     def test_it_does_not_start_without_a_password(self, stub):
         stub("redis-server")
