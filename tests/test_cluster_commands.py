@@ -578,7 +578,7 @@ class TestChat:
     @pytest.fixture
     def talk(self):
         """Runs a chat over given lines; what was shown, and what the services were asked."""
-        asked = []
+        asked: list[tuple] = []
 
         class FakeClient:
             def memory(self, user_id):

@@ -533,7 +533,7 @@ class TestStart:
                 pass
 
         with HTTPServer(("127.0.0.1", 0), Handler) as server:
-            server.asked = asked
+            server.asked = asked  # type: ignore[attr-defined]
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             yield server

@@ -98,7 +98,7 @@ def test_images_are_built_under_the_names_that_the_chart_asks_for(calls, default
 
 def test_each_image_is_built_from_its_own_dockerfile(calls):
     for build in of(calls, "docker", "build"):
-        service = re.fullmatch(r"localhost/daca/(.+):.+", option(build, "-t", "--tag"))[1]
+        service = re.fullmatch(r"localhost/daca/(.+):.+", option(build, "-t", "--tag") or "")[1]
         assert option(build, "-f", "--file") == f"images/{service}/Dockerfile"
 
 

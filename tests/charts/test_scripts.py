@@ -23,37 +23,45 @@ SIDECARS = CHART / "files" / "sidecars.py"
 KEY = "AIza-not-a-real_key"
 
 
-@pytest.fixture
-def stub(tmp_path):
-    """Puts programs into PATH that note their arguments and standard input, each call in a file of its own."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    calls = tmp_path / "calls"
-    calls.mkdir()
+class Stub:
+    """Programs in PATH that note their arguments and standard input, each call in a file of its own."""
 
-    def make(name, body=""):
-        path = folder / name
+    def __init__(self, folder):
+        self._home = folder
+        self._bin = folder / "bin"
+        self._bin.mkdir()
+        self._calls = folder / "calls"
+        self._calls.mkdir()
+
+    def __call__(self, name, body=""):
+        path = self._bin / name
         path.write_text(
             "#!/bin/bash\n"
-            f'call=$(mktemp {calls}/{name}.XXXX)\nprintf "%s\\n" "$@" > "$call.arguments"\n'
+            f'call=$(mktemp {self._calls}/{name}.XXXX)\nprintf "%s\\n" "$@" > "$call.arguments"\n'
             f'if [[ ! -t 0 && "$1" != get ]]; then cat > "$call.input"; fi\n{body}\n'
         )
         path.chmod(0o755)
 
-    def run(command, given="", **environment):
+    def run(self, command, given="", **environment):
         return subprocess.run(
             command,
             input=given,
             capture_output=True,
             text=True,
             check=False,
-            env={"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(tmp_path), **environment},
+            env={"PATH": f"{self._bin}:/usr/bin:/bin", "HOME": str(self._home), **environment},
         )
 
-    make.run = run
-    make.arguments = lambda: {path.name: path.read_text().splitlines() for path in calls.glob("*.arguments")}
-    make.inputs = lambda: [path.read_text() for path in calls.glob("*.input")]
-    return make
+    def arguments(self):
+        return {path.name: path.read_text().splitlines() for path in self._calls.glob("*.arguments")}
+
+    def inputs(self):
+        return [path.read_text() for path in self._calls.glob("*.input")]
+
+
+@pytest.fixture
+def stub(tmp_path):
+    return Stub(tmp_path)
 
 
 class TestCreateModelKey:
@@ -230,6 +238,7 @@ class TestSidecars:
     @pytest.fixture
     def sidecars(self):
         specification = importlib.util.spec_from_file_location("sidecars", SIDECARS)
+        assert specification is not None
         module = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
         return module

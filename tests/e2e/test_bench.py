@@ -85,10 +85,14 @@ def test_ours_and_the_peers_take_turns_and_every_turn_is_answered(cluster, tmp_p
         f"--systems {','.join(systems)} --pods 1 --clients 1 --rounds 1 --seconds 3 --users 5 --calls",
         tmp_path,
     )
-    steps = json.loads((tmp_path / "bench.json").read_text())["steps"]
+    told = json.loads((tmp_path / "bench.json").read_text())
+    steps = told["steps"]
     assert [step["system"] for step in steps] == ["peer", "dapr-session", "tutorial", "cluster, 1 pod"]
     assert [set(step["load"]["statuses"]) for step in steps] == [{"200"}] * len(steps)
     assert [step["first_token_ms"] is not None for step in steps] == [True, True, False, True]
+    asked = told["calls_a_turn"]["tutorial"]
+    published, handled = (asked[f"Redis command {name}"] for name in ("xadd", "xack"))
+    assert min(published, handled) > 0.5  # of a turn: its event, and the memory service's answer to that
     assert (tmp_path / "bench.png").stat().st_size
     cluster.settle()
     assert len(cluster.pods(CHAT)) == pods

@@ -91,7 +91,7 @@ class Release:
 def release(cluster, tmp_path_factory):
     """Installed by Helm 3, from the images that the running release has."""
     running = json.loads(cluster.helm("get", "values", RELEASE, "--all", "--output", "json"))
-    parts = {
+    parts: dict[str, dict] = {
         "chatService": ONE_SMALL_POD,
         "agentMemoryService": ONE_SMALL_POD,
         "offlineModel": {"resources": SMALL},

@@ -134,11 +134,11 @@ def test_a_wrong_namespace_is_one_line():
 
 def test_jobs_complete_with_their_sidecars_and_results_outlive_a_master_that_the_kernel_kills(cluster):
     references = load._images(cluster.kube.target, os.environ.get("IMAGE_REGISTRY", ""))
-    install = ("upgrade", "--install", "load-tests", load.CHART)
+    install = ["upgrade", "--install", "load-tests", load.CHART]
     for image, value in (("load-tests", "image"), ("placement-relay", "placementRelay.image")):
         repository, _, tag = references[image].rpartition(":")
-        install += ("--set-string", f"{value}.repository={repository},{value}.tag={tag}")
-    install += ("--set", f"run.users=2,run.userClasses={{{BOTH.replace(' ', ',')}}}")
+        install += ["--set-string", f"{value}.repository={repository},{value}.tag={tag}"]
+    install += ["--set", f"run.users=2,run.userClasses={{{BOTH.replace(' ', ',')}}}"]
 
     cluster.helm(*install, "--set", "run.timeSeconds=120")
     (master,) = cluster.wait_for(lambda: running(cluster), 60)

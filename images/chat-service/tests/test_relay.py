@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from chat_service.document import Document
+from chat_service.sessions import REPEATED_SECONDS
 from support.chat import STREAM, Pod, SlowModel, Start, kind
 from support.sse import events
 from support.waiting import until
@@ -179,6 +180,22 @@ class TestPodsThatGo:
         one.service.host.address = "127.0.0.1:1"  # nothing gets from pod to pod
         assert (await two.say("What did I say before?")).json()["sequence"] == 2
         assert calls(two, "CompleteTurn") == 1
+
+    @pytest.mark.parametrize("method", ["Locate", "BeginTurn", "CompleteTurn"])
+    async def test_a_call_that_a_stopping_sidecar_never_answers_is_repeated_soon(self, pods: list[Pod], method: str):
+        one, two = pods
+        if method != "Locate":
+            one.service.host.address = "127.0.0.1:1"  # so that the turn runs in the second pod
+
+        async def lost(request: Any) -> Any:
+            if request.path.endswith(f"/{method}") and calls(two, method) == 1:
+                await asyncio.Event().wait()
+            return None
+
+        two.sidecar.before = lost
+        async with asyncio.timeout(REPEATED_SECONDS + 4):
+            assert (await two.say("What did I say before?")).json()["sequence"] == 2
+        assert calls(two, method) > 1
 
     async def test_a_stream_whose_host_goes_in_the_middle_starts_again_and_is_committed_once(
         self, start: Start, model: SlowModel

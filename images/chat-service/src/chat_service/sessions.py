@@ -18,7 +18,11 @@ from chat_service.session import Session, SessionHost
 from chat_service.store import ACTOR_TYPE, ActiveElsewhere
 
 CALL_SECONDS: Final = 10.0
-"""One call of an actor. Placement can hold a call for longer; asking again costs less than waiting for that."""
+"""A call whose caller does not repeat it. Placement can hold one for as long as a round takes."""
+
+REPEATED_SECONDS: Final = 1.0
+"""A call that its caller repeats. One that reaches a sidecar whose placement client has just stopped is never answered
+(docs/moves.md): asking again costs less than waiting."""
 
 Given = TypeVar("Given", bound=Arguments)
 Told = TypeVar("Told")
@@ -32,19 +36,21 @@ class Method(Generic[Given, Told]):
     takes: type[Given]
     answers: TypeAdapter[Told]
     do: Callable[[Session, Given], Awaitable[Told]]
+    seconds: float = CALL_SECONDS
+    """How long a call through Dapr may take."""
 
 
 BEGIN: Final[Method[protocol.BeginTurn, protocol.BeginAnswer]] = Method(
-    "BeginTurn", protocol.BeginTurn, TypeAdapter(protocol.BeginAnswer), Session.begin
+    "BeginTurn", protocol.BeginTurn, TypeAdapter(protocol.BeginAnswer), Session.begin, REPEATED_SECONDS
 )
 RENEW: Final[Method[protocol.TurnRef, protocol.Renewed | protocol.Lost]] = Method(
-    "RenewTurn", protocol.TurnRef, TypeAdapter(protocol.Renewed | protocol.Lost), Session.renew
+    "RenewTurn", protocol.TurnRef, TypeAdapter(protocol.Renewed | protocol.Lost), Session.renew, REPEATED_SECONDS
 )
 COMPLETE: Final[Method[protocol.CompleteTurn, protocol.CompleteAnswer]] = Method(
-    "CompleteTurn", protocol.CompleteTurn, TypeAdapter(protocol.CompleteAnswer), Session.complete
+    "CompleteTurn", protocol.CompleteTurn, TypeAdapter(protocol.CompleteAnswer), Session.complete, REPEATED_SECONDS
 )
 ABANDON: Final[Method[protocol.TurnRef, protocol.Abandoned | protocol.Lost]] = Method(
-    "AbandonTurn", protocol.TurnRef, TypeAdapter(protocol.Abandoned | protocol.Lost), Session.abandon
+    "AbandonTurn", protocol.TurnRef, TypeAdapter(protocol.Abandoned | protocol.Lost), Session.abandon, REPEATED_SECONDS
 )
 GET: Final[Method[protocol.TurnId, protocol.TurnAnswer]] = Method(
     "GetTurn", protocol.TurnId, TypeAdapter(protocol.TurnAnswer), Session.outcome
@@ -74,7 +80,7 @@ MEMORY_CHANGED: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
     "MemoryChanged", protocol.NoArguments, TypeAdapter(protocol.Done), Session.memory_changed
 )
 LOCATE: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
-    "Locate", protocol.NoArguments, TypeAdapter(protocol.Done), Session.locate
+    "Locate", protocol.NoArguments, TypeAdapter(protocol.Done), Session.locate, REPEATED_SECONDS
 )
 
 
@@ -105,7 +111,7 @@ class Sessions:
             user_id,
             method.name,
             arguments.model_dump(mode="json", exclude_defaults=True),
-            timeout_seconds=CALL_SECONDS,
+            timeout_seconds=method.seconds,
         )
         try:
             return method.answers.validate_python(answer)

@@ -10,6 +10,7 @@ the same turn id settles it.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ COMPLETE_SECONDS: Final = 15.0
 
 REQUEUED_SECONDS: Final = 1.0
 """A message that reached the service so long ago takes its place in the line among those that waited with it."""
+
+_log = logging.getLogger(__name__)
 
 WhenBusy = Literal["wait", "reject", "interrupt"]
 
@@ -165,6 +168,7 @@ class Turns:
             except (DaprError, DaprUnavailable) as error:
                 if time.monotonic() >= deadline:
                     raise unreachable(error) from error
+                _log.info("a session did not answer, asking again", extra={"error": type(error).__name__})
                 await asyncio.sleep(backoff.next())
                 continue
             if isinstance(answer, (protocol.Granted, protocol.Replayed)):
