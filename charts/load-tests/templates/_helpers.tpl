@@ -1,6 +1,10 @@
-{{/* The release's name, short enough for what is put behind it in the names of pods. Takes $. */}}
+{{/*
+The release's name as a Service may be called: begun by a letter and without dots. Short enough for what is put behind it
+in the names of pods. Takes $.
+*/}}
 {{- define "load-tests.name" -}}
-{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- $name := .Release.Name | replace "." "-" -}}
+{{ regexMatch "^[a-z]" $name | ternary $name (print "load-tests-" $name) | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{/* Name of what is in another namespace, or in none. Takes $. */}}

@@ -14,7 +14,8 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    host: str = "0.0.0.0"  # noqa: S104 - a container listens on every interface of its pod
+    host: str = ""
+    """Where it listens; empty means every address of its pod, of IPv4 and of IPv6."""
     port: int = Field(8000, ge=1, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     shutdown_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 30.0
