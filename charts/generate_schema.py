@@ -1,14 +1,26 @@
-"""Writes values.schema.json beside every values.schema.yaml under charts/: ``python charts/generate_schema.py``.
+"""Writes what is made of the charts' values.schema.yaml: ``python charts/generate_schema.py``.
 
-The YAML is what people read and change (comments, anchors, descriptions); the JSON is what Helm reads.
+The YAML is what people read and change (comments, anchors, descriptions). Beside each comes the JSON that Helm reads,
+and docs/values.md has a row for every value.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 CHARTS = Path(__file__).parent
+REFERENCE = CHARTS.parent / "docs" / "values.md"
+HEAD = """# Values
+
+Made by `python charts/generate_schema.py` from each chart's `values.schema.yaml` and `values.yaml`, whose comments say
+more. Helm refuses what is not here, by its name. Where a default is empty (`""`, `[]`, `{}`) nothing is said, and what
+[`defaults`](#chartsdaca) says counts. A name that looks like a number wants quotes in a file, and `--set-string`.
+"""
+
+Schema = dict[str, Any]
 
 
 def generated(source: Path) -> str:
@@ -16,6 +28,50 @@ def generated(source: Path) -> str:
     return json.dumps(yaml.safe_load(source.read_text(encoding="utf-8")), indent=2) + "\n"
 
 
+def reference() -> str:
+    """The text of docs/values.md."""
+    parts = [HEAD]
+    for chart in ("daca", "load-tests"):
+        schema, values = (
+            yaml.safe_load((CHARTS / chart / name).read_text(encoding="utf-8"))
+            for name in ("values.schema.yaml", "values.yaml")
+        )
+        lines = [f"## charts/{chart}", "", "| value | default | what it is | what it may be |", "|---|---|---|---|"]
+        lines += _rows(schema, schema, values, "")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _rows(schema: Schema, node: Schema, values: Any, path: str) -> Iterator[str]:
+    """A row for each value below a node of the schema, in the order of the schema's file."""
+    for name, child in _resolved(schema, node).get("properties", {}).items():
+        full = _resolved(schema, child)
+        default = values.get(name) if isinstance(values, dict) else None
+        if "properties" in full:
+            yield from _rows(schema, child, default, f"{path}{name}.")
+        else:
+            what = " ".join(full.get("description", "").split())
+            cells = (f"`{path}{name}`", f"`{json.dumps(default)}`" if default is not None else "", what, _bounds(full))
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _resolved(schema: Schema, node: Schema) -> Schema:
+    """The node that a $ref points to, under what is written beside the $ref."""
+    if "$ref" not in node:
+        return node
+    target = schema["definitions"][node["$ref"].rpartition("/")[2]]
+    return {**_resolved(schema, target), **{key: value for key, value in node.items() if key != "$ref"}}
+
+
+def _bounds(node: Schema) -> str:
+    """What a value may be, in words."""
+    if "enum" in node:
+        return ", ".join(f"`{json.dumps(one)}`" for one in node["enum"])
+    words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
+    return ", ".join(f"{word} {node[key]:,}" for key, word in words.items() if key in node)
+
+
 if __name__ == "__main__":
     for source in sorted(CHARTS.rglob("values.schema.yaml")):
         source.with_suffix(".json").write_text(generated(source), encoding="utf-8")
+    REFERENCE.write_text(reference(), encoding="utf-8")
