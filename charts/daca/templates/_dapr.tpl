@@ -7,18 +7,18 @@ is the app id.
 {{- $sidecar := .part.sidecar -}}
 dapr.io/enabled: "true"
 dapr.io/app-id: {{ .name }}
-dapr.io/app-port: {{ include "pod.text" .port }}
+dapr.io/app-port: {{ include "daca.pod.text" .port }}
 dapr.io/config: daca
 dapr.io/log-as-json: "true"
 dapr.io/log-level: {{ $v.dapr.logLevel }}
 dapr.io/max-body-size: {{ toJson $v.dapr.maxBodySize }}
 dapr.io/enable-app-health-check: "true"
 dapr.io/app-health-check-path: /healthz/app
-dapr.io/app-health-probe-interval: {{ include "pod.text" $v.dapr.appHealth.intervalSeconds }}
-dapr.io/app-health-probe-timeout: {{ include "pod.text" $v.dapr.appHealth.timeoutMs }}
-dapr.io/app-health-threshold: {{ include "pod.text" $v.dapr.appHealth.threshold }}
+dapr.io/app-health-probe-interval: {{ include "daca.pod.text" $v.dapr.appHealth.intervalSeconds }}
+dapr.io/app-health-probe-timeout: {{ include "daca.pod.text" $v.dapr.appHealth.timeoutMs }}
+dapr.io/app-health-threshold: {{ include "daca.pod.text" $v.dapr.appHealth.threshold }}
 dapr.io/block-shutdown-duration: {{ printf "%ds" (int $v.shutdown.sidecarBlockSeconds) }}
-dapr.io/graceful-shutdown-seconds: {{ include "pod.text" $v.shutdown.sidecarGraceSeconds }}
+dapr.io/graceful-shutdown-seconds: {{ include "daca.pod.text" $v.shutdown.sidecarGraceSeconds }}
 dapr.io/app-token-secret: {{ include "daca.appTokenSecret" .root }}
 # The component `secretstore` is the only way to a secret, and it is held to one name.
 dapr.io/disable-builtin-k8s-secret-store: "true"
@@ -30,7 +30,7 @@ dapr.io/placement-host-address: {{ include "daca.placementRelayAddress" .root }}
 {{- with $v.dapr.sidecarImage }}
 dapr.io/sidecar-image: {{ toJson . }}
 {{- end }}
-{{ include "pod.sidecarResources" (dict "root" .root "sidecar" $sidecar "podAnnotations" .part.podAnnotations) }}
+{{ include "daca.pod.sidecarResources" (dict "root" .root "sidecar" $sidecar "podAnnotations" .part.podAnnotations) }}
 {{ include "daca.checksums" .root }}
 {{- end }}
 
@@ -39,7 +39,7 @@ The container between a sidecar and Dapr's placement service: an entry of initCo
 and ends after them, by Kubernetes' rules for sidecars. Takes $.
 */}}
 {{- define "daca.placementRelay" -}}
-{{- $relay := include "pod.part" (dict "root" $ "part" .Values.placementRelay) | fromJson -}}
+{{- $relay := include "daca.pod.part" (dict "root" $ "part" .Values.placementRelay) | fromJson -}}
 - name: placement-relay
   restartPolicy: Always
   {{- include "daca.image" (dict "root" $ "part" $relay) | nindent 2 }}

@@ -1,6 +1,6 @@
 {{/* Labels of everything that belongs to a part. Takes (dict "root" $ "name" NAME). */}}
 {{- define "daca.labels" -}}
-{{- include "pod.map" (list (include "daca.ownLabels" .) (.root.Values.defaults | default dict).labels) -}}
+{{- include "daca.pod.map" (list (include "daca.ownLabels" .) (.root.Values.defaults | default dict).labels) -}}
 {{- end }}
 
 {{- define "daca.ownLabels" -}}
@@ -24,7 +24,7 @@ app.kubernetes.io/instance: {{ toJson .root.Release.Name }}
 
 {{/* Image of a container. Takes (dict "root" $ "part" PART), where the part has the values `image`. */}}
 {{- define "daca.image" -}}
-image: {{ include "pod.image" (dict "root" .root "image" .part.image "tag" .root.Chart.AppVersion) }}
+image: {{ include "daca.pod.image" (dict "root" .root "image" .part.image "tag" .root.Chart.AppVersion) }}
 imagePullPolicy: {{ .part.image.pullPolicy }}
 {{- end }}
 
@@ -32,16 +32,16 @@ imagePullPolicy: {{ .part.image.pullPolicy }}
 {{- define "daca.probes" -}}
 {{- $live := dict "httpGet" (dict "path" "/livez" "port" "http") -}}
 {{- $ready := dict "httpGet" (dict "path" "/readyz" "port" "http") -}}
-startupProbe: {{ include "pod.together" (list $live .Values.probes.startup) }}
-livenessProbe: {{ include "pod.together" (list $live .Values.probes.liveness) }}
-readinessProbe: {{ include "pod.together" (list $ready .Values.probes.readiness) }}
+startupProbe: {{ include "daca.pod.together" (list $live .Values.probes.startup) }}
+livenessProbe: {{ include "daca.pod.together" (list $live .Values.probes.liveness) }}
+readinessProbe: {{ include "daca.pod.together" (list $ready .Values.probes.readiness) }}
 {{- end }}
 
 {{/* Environment of every service. Takes (dict "root" $ "part" PART "port" PORT). */}}
 {{- define "daca.env" -}}
-- {name: PORT, value: {{ include "pod.text" .port }}}
+- {name: PORT, value: {{ include "daca.pod.text" .port }}}
 - {name: LOG_LEVEL, value: {{ toJson .part.logLevel }}}
-- {name: SHUTDOWN_GRACE_SECONDS, value: {{ include "pod.text" .root.Values.shutdown.graceSeconds }}}
+- {name: SHUTDOWN_GRACE_SECONDS, value: {{ include "daca.pod.text" .root.Values.shutdown.graceSeconds }}}
 {{- end }}
 
 {{/* Environment of a service that calls the model. Takes $. */}}
@@ -49,7 +49,7 @@ readinessProbe: {{ include "pod.together" (list $ready .Values.probes.readiness)
 - {name: MODEL_PROVIDER, value: {{ toJson .Values.model.provider }}}
 - {name: MODEL_NAME, value: {{ toJson .Values.model.name }}}
 - {name: MODEL_BASE_URL, value: {{ toJson .Values.model.baseUrl }}}
-- {name: MODEL_TIMEOUT_SECONDS, value: {{ include "pod.text" .Values.model.timeoutSeconds }}}
+- {name: MODEL_TIMEOUT_SECONDS, value: {{ include "daca.pod.text" .Values.model.timeoutSeconds }}}
 - {name: SECRET_STORE, value: secretstore}
 - {name: MODEL_SECRET_NAME, value: {{ toJson .Values.model.existingSecret.name }}}
 - {name: MODEL_SECRET_KEY, value: {{ toJson .Values.model.existingSecret.key }}}

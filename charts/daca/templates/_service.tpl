@@ -1,6 +1,6 @@
 {{/*
 What the services have alike. Each define takes (dict "root" $ "name" NAME "part" PART), where PART is a service's values
-with the defaults, as `pod.part` puts them together.
+with the defaults, as `daca.pod.part` puts them together.
 */}}
 
 {{/* Takes "port" PORT and "env" ENV as well, and "sidecar" true where Dapr's stands beside the service. */}}
@@ -24,12 +24,12 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "pod.map" (list (include "daca.podLabels" .) $part.podLabels) | nindent 8 }}
+        {{- include "daca.pod.map" (list (include "daca.podLabels" .) $part.podLabels) | nindent 8 }}
       {{- $annotations := list ($part.podAnnotations | default dict) }}
       {{- if .sidecar }}
       {{- $annotations = list (include "daca.sidecarAnnotations" .) (omit (first $annotations) "dapr.io/env") }}
       {{- end }}
-      {{- with include "pod.map" $annotations }}
+      {{- with include "daca.pod.map" $annotations }}
       annotations:
         {{- . | nindent 8 }}
       {{- end }}
@@ -38,15 +38,15 @@ spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
       terminationGracePeriodSeconds: {{ toJson $v.shutdown.terminationGracePeriodSeconds }}
-      securityContext: {{ include "pod.together" (list $v.podSecurityContext $part.podSecurityContext) }}
-      {{- with include "pod.pullSecrets" . }}
+      securityContext: {{ include "daca.pod.together" (list $v.podSecurityContext $part.podSecurityContext) }}
+      {{- with include "daca.pod.pullSecrets" . }}
       {{- . | nindent 6 }}
       {{- end }}
       {{- $init := list }}
       {{- if and .sidecar $v.placementRelay.enabled }}
       {{- $init = append $init (include "daca.placementRelay" .root) }}
       {{- end }}
-      {{- with include "pod.list" (append $init $part.initContainers) }}
+      {{- with include "daca.pod.list" (append $init $part.initContainers) }}
       initContainers:
         {{- . | nindent 8 }}
       {{- end }}
@@ -56,13 +56,13 @@ spec:
           ports:
             - {name: http, containerPort: {{ .port }}}
           env:
-            {{- include "pod.list" (list .env ($v.defaults | default dict).extraEnv $part.extraEnv) | nindent 12 }}
+            {{- include "daca.pod.list" (list .env ($v.defaults | default dict).extraEnv $part.extraEnv) | nindent 12 }}
           {{- include "daca.probes" .root | nindent 10 }}
           lifecycle:
             preStop:
               sleep: {seconds: {{ toJson $v.shutdown.preStopSleepSeconds }}}
-          resources: {{ include "pod.resources" (dict "root" $root "resources" $part.resources) }}
-          securityContext: {{ include "pod.together" (list $v.containerSecurityContext $part.containerSecurityContext) }}
+          resources: {{ include "daca.pod.resources" (dict "root" $root "resources" $part.resources) }}
+          securityContext: {{ include "daca.pod.together" (list $v.containerSecurityContext $part.containerSecurityContext) }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
             {{- range $part.extraVolumeMounts }}
@@ -73,8 +73,8 @@ spec:
         {{- if .sidecar }}
         {{- $volumes = append $volumes (include "daca.kubeApiVolume" .root) }}
         {{- end }}
-        {{- include "pod.list" (append $volumes $part.extraVolumes) | nindent 8 }}
-      {{- with include "pod.placement" $part }}
+        {{- include "daca.pod.list" (append $volumes $part.extraVolumes) | nindent 8 }}
+      {{- with include "daca.pod.placement" $part }}
       {{- . | nindent 6 }}
       {{- end }}
 {{- end }}

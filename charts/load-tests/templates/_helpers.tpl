@@ -19,7 +19,7 @@ in the names of pods. Takes $.
 
 {{/* Labels of everything of the release. Takes $. */}}
 {{- define "load-tests.labels" -}}
-{{- include "pod.map" (list (include "load-tests.ownLabels" .) (.Values.defaults | default dict).labels) -}}
+{{- include "daca.pod.map" (list (include "load-tests.ownLabels" .) (.Values.defaults | default dict).labels) -}}
 {{- end }}
 
 {{- define "load-tests.ownLabels" -}}
@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 app.kubernetes.io/name: load-tests
 app.kubernetes.io/instance: {{ toJson .Release.Name }}
 app.kubernetes.io/component: master
-load-tests/run: {{ include "pod.text" .Release.Revision }}
+load-tests/run: {{ include "daca.pod.text" .Release.Revision }}
 {{- end }}
 
 {{/* Labels and annotations of a pod. Takes (dict "root" $ "component" COMPONENT "sidecar" BOOL). */}}
@@ -49,9 +49,9 @@ load-tests/run: {{ include "pod.text" .Release.Revision }}
 {{- $annotations = list (first $annotations) (include "load-tests.sidecarAnnotations" .root) (omit (last $annotations) "dapr.io/env") -}}
 {{- end -}}
 labels:
-  {{- include "pod.map" (list (include "load-tests.labels" .root) $labels $v.podLabels) | nindent 2 }}
+  {{- include "daca.pod.map" (list (include "load-tests.labels" .root) $labels $v.podLabels) | nindent 2 }}
 annotations:
-  {{- include "pod.map" $annotations | nindent 2 }}
+  {{- include "daca.pod.map" $annotations | nindent 2 }}
 {{- end }}
 
 {{/* Annotations by which Dapr puts its sidecar into a pod. Takes $. */}}
@@ -70,7 +70,7 @@ dapr.io/sidecar-seccomp-profile-type: RuntimeDefault
 {{- if .Values.placementRelay.enabled }}
 dapr.io/placement-host-address: {{ include "load-tests.placementRelayAddress" . }}
 {{- end }}
-{{ include "pod.sidecarResources" (dict "root" $ "sidecar" $sidecar "podAnnotations" .Values.podAnnotations) }}
+{{ include "daca.pod.sidecarResources" (dict "root" $ "sidecar" $sidecar "podAnnotations" .Values.podAnnotations) }}
 {{- end }}
 
 {{/*
@@ -78,10 +78,10 @@ The container between a sidecar and Dapr's placement service: an entry of initCo
 and ends after them, by Kubernetes' rules for sidecars. Takes $.
 */}}
 {{- define "load-tests.placementRelay" -}}
-{{- $relay := include "pod.part" (dict "root" $ "part" .Values.placementRelay) | fromJson -}}
+{{- $relay := include "daca.pod.part" (dict "root" $ "part" .Values.placementRelay) | fromJson -}}
 - name: placement-relay
   restartPolicy: Always
-  image: {{ include "pod.image" (dict "root" $ "image" $relay.image "tag" .Chart.AppVersion) }}
+  image: {{ include "daca.pod.image" (dict "root" $ "image" $relay.image "tag" .Chart.AppVersion) }}
   imagePullPolicy: {{ $relay.image.pullPolicy }}
   args:
     - --listen={{ include "load-tests.placementRelayAddress" . }}
@@ -103,18 +103,18 @@ automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ toJson .Values.terminationGracePeriodSeconds }}
 securityContext: {{ toJson .Values.podSecurityContext }}
-{{- with include "pod.pullSecrets" (dict "root" $ "part" dict) }}
+{{- with include "daca.pod.pullSecrets" (dict "root" $ "part" dict) }}
 {{ . }}
 {{- end }}
-{{- with include "pod.placement" .Values }}
+{{- with include "daca.pod.placement" .Values }}
 {{ . }}
 {{- end }}
 {{- end }}
 
 {{/* Image and security of every container. Takes $. */}}
 {{- define "load-tests.container" -}}
-{{- $image := (include "pod.part" (dict "root" $ "part" (dict "image" .Values.image)) | fromJson).image -}}
-image: {{ include "pod.image" (dict "root" $ "image" $image "tag" .Chart.AppVersion) }}
+{{- $image := (include "daca.pod.part" (dict "root" $ "part" (dict "image" .Values.image)) | fromJson).image -}}
+image: {{ include "daca.pod.image" (dict "root" $ "image" $image "tag" .Chart.AppVersion) }}
 imagePullPolicy: {{ $image.pullPolicy }}
 securityContext: {{ toJson .Values.containerSecurityContext }}
 {{- end }}
@@ -145,11 +145,11 @@ command:
 {{- else if kindIs "slice" $value }}
 - --{{ $name }}
 {{- range $value }}
-- {{ include "pod.text" . }}
+- {{ include "daca.pod.text" . }}
 {{- end -}}
 {{- else if not (has (toJson $value) (list "\"\"" "null")) }}
 - --{{ $name }}
-- {{ include "pod.text" $value }}
+- {{ include "daca.pod.text" $value }}
 {{- end -}}
 {{- end }}
 

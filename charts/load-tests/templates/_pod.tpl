@@ -5,12 +5,12 @@ number is written as one types it (Helm has every number of a file as a float: 1
 */}}
 
 {{/* A value as text, for what Kubernetes wants as text: 3 becomes "3". Takes the value. */}}
-{{- define "pod.text" -}}
+{{- define "daca.pod.text" -}}
 {{- if kindIs "string" . -}}{{ toJson . }}{{- else -}}{{ toJson . | quote }}{{- end -}}
 {{- end }}
 
 {{/* A map, a line for each key; of what is said twice the last counts. Takes a list of maps, or of YAML of maps. */}}
-{{- define "pod.map" -}}
+{{- define "daca.pod.map" -}}
 {{- $all := dict -}}
 {{- range $map := . -}}
 {{- if kindIs "string" $map -}}{{- $map = fromYaml $map -}}{{- end -}}
@@ -25,7 +25,7 @@ number is written as one types it (Helm has every number of a file as a float: 1
 A list of things with names (variables, volumes, secrets), a line for each. Of those of one name the last counts, because
 Kubernetes and GitOps tools refuse a second. Takes a list of lists, or of YAML of lists.
 */}}
-{{- define "pod.list" -}}
+{{- define "daca.pod.list" -}}
 {{- $all := list -}}
 {{- range $items := . -}}
 {{- if kindIs "string" $items -}}{{- $items = fromYamlArray $items -}}{{- end -}}
@@ -44,12 +44,12 @@ Kubernetes and GitOps tools refuse a second. Takes a list of lists, or of YAML o
 Maps put together key by key, as JSON: the last that says something counts, and what is empty says nothing. Takes a list
 of maps.
 */}}
-{{- define "pod.together" -}}
+{{- define "daca.pod.together" -}}
 {{- $all := dict -}}
 {{- range $map := . -}}
 {{- range $key, $value := $map -}}
 {{- if and (kindIs "map" $value) (kindIs "map" (get $all $key)) -}}
-{{- $value = include "pod.together" (list (get $all $key) $value) | fromJson -}}
+{{- $value = include "daca.pod.together" (list (get $all $key) $value) | fromJson -}}
 {{- end -}}
 {{- if or (not (hasKey $all $key)) (not (has (toJson $value) (list "null" "\"\"" "[]" "{}"))) -}}
 {{- $_ := set $all $key $value -}}
@@ -62,15 +62,15 @@ of maps.
 {{/*
 A part of the chart as its values and the defaults say together, as JSON. Takes (dict "root" $ "part" VALUES).
 */}}
-{{- define "pod.part" -}}
-{{- include "pod.together" (list (.root.Values.defaults | default dict) .part) -}}
+{{- define "daca.pod.part" -}}
+{{- include "daca.pod.together" (list (.root.Values.defaults | default dict) .part) -}}
 {{- end }}
 
 {{/*
 Reference of an image. Its digest is taken from where it was written: a field of its own, the tag or the repository. Takes
 (dict "root" $ "image" IMAGE "tag" TAG); the tag stands where the image says nothing else.
 */}}
-{{- define "pod.image" -}}
+{{- define "daca.pod.image" -}}
 {{- $digest := "[a-z0-9]+:[0-9a-f]{64,128}$" -}}
 {{- $name := .image.repository -}}
 {{- $tag := .image.tag | default "" -}}
@@ -87,36 +87,36 @@ Reference of an image. Its digest is taken from where it was written: a field of
 {{- end }}
 
 {{/* Secrets that pods pull images with. Takes (dict "root" $ "part" PART). */}}
-{{- define "pod.pullSecrets" -}}
+{{- define "daca.pod.pullSecrets" -}}
 {{- $v := .root.Values -}}
-{{- with include "pod.list" (list ($v.global | default dict).imagePullSecrets $v.imagePullSecrets .part.imagePullSecrets) -}}
+{{- with include "daca.pod.list" (list ($v.global | default dict).imagePullSecrets $v.imagePullSecrets .part.imagePullSecrets) -}}
 imagePullSecrets:
   {{- . | nindent 2 }}
 {{- end }}
 {{- end }}
 
 {{/* Where pods may run, and what else only their user knows of them. Takes a part. */}}
-{{- define "pod.placement" -}}
+{{- define "daca.pod.placement" -}}
 {{- $part := . -}}
 {{- $told := dict -}}
 {{- range $name := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" -}}
 {{- with get $part $name -}}{{- $_ := set $told $name . -}}{{- end -}}
 {{- end -}}
-{{- include "pod.map" (list $told $part.extraPodSpec) -}}
+{{- include "daca.pod.map" (list $told $part.extraPodSpec) -}}
 {{- end }}
 
 {{/* Requests and limits of a container, in which the defaults fill what it leaves open. Takes (dict "root" $ "resources" RESOURCES). */}}
-{{- define "pod.resources" -}}
-{{- include "pod.together" (list ((.root.Values.defaults | default dict).resources | default dict) (.resources | default dict)) -}}
+{{- define "daca.pod.resources" -}}
+{{- include "daca.pod.together" (list ((.root.Values.defaults | default dict).resources | default dict) (.resources | default dict)) -}}
 {{- end }}
 
 {{/*
 Annotations about the resources of a Dapr sidecar, and its environment, to which a pod's own annotation may add. Takes
 (dict "root" $ "sidecar" SIDECAR "podAnnotations" ANNOTATIONS).
 */}}
-{{- define "pod.sidecarResources" -}}
+{{- define "daca.pod.sidecarResources" -}}
 {{- $sidecar := .sidecar | default dict -}}
-{{- $resources := include "pod.resources" (dict "root" .root "resources" $sidecar.resources) | fromJson -}}
+{{- $resources := include "daca.pod.resources" (dict "root" .root "resources" $sidecar.resources) | fromJson -}}
 {{- $told := dict -}}
 {{- range $bound, $word := dict "requests" "request" "limits" "limit" -}}
 {{- range $of := list "cpu" "memory" -}}
@@ -129,11 +129,11 @@ Annotations about the resources of a Dapr sidecar, and its environment, to which
 {{- with $sidecar.goMemLimit -}}{{- $env = append $env (print "GOMEMLIMIT=" .) -}}{{- end -}}
 {{- with get (.podAnnotations | default dict) "dapr.io/env" -}}{{- $env = append $env . -}}{{- end -}}
 {{- with $env -}}{{- $_ := set $told "dapr.io/env" (join "," .) -}}{{- end -}}
-{{- include "pod.map" (list $told) -}}
+{{- include "daca.pod.map" (list $told) -}}
 {{- end }}
 
 {{/* What is wrong with images, a line for each. Takes (dict PATH IMAGE ...). */}}
-{{- define "pod.wrongImages" -}}
+{{- define "daca.pod.wrongImages" -}}
 {{- $wrong := list -}}
 {{- range $path, $image := . -}}
 {{- $tag := regexReplaceAll "@?sha[0-9]+:[0-9a-f]+$" ($image.tag | default "") "" -}}
