@@ -27,7 +27,8 @@ class DaprSettings(ServiceSettings):
 
     dapr_http_port: int = Field(3500, ge=1, le=65535)
     dapr_api_token: str | None = None
-    app_api_token: str | None = None
+    app_api_token: Annotated[str, Field(pattern="^[!-~]+$")] | None = None
+    """What the sidecar shows in a header, so ASCII without white space."""
 
 
 def load(settings: type[S]) -> S:
