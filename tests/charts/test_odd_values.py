@@ -422,8 +422,14 @@ class TestNothing:
         assert len(paths) > 15
         done = helm("template", "daca", chart, *DAPR_APIS, "--set", ",".join(f"{path}=null" for path in paths))
         assert done.returncode == 0, done.stderr
-        for document in Rendered(done.stdout).documents:
+        found = Rendered(done.stdout)
+        for document in found.documents:
             validate(json.dumps(document))
+        for pod in found.pods().values():
+            for item in containers(pod):
+                assert item["imagePullPolicy"] == "IfNotPresent"
+                assert {"name": "LOG_LEVEL", "value": ""} not in item.get("env", [])
+                assert all(item.get("valueFrom") or item["value"] is not None for item in item.get("env", []))
 
     @pytest.mark.parametrize("chart", [CHART, LOAD_TESTS], ids=lambda chart: chart.name)
     def test_what_is_needed_is_asked_for_by_name(self, helm, chart):

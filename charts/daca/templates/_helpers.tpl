@@ -25,7 +25,7 @@ app.kubernetes.io/instance: {{ toJson .root.Release.Name }}
 {{/* Image of a container. Takes (dict "root" $ "part" PART), where the part has the values `image`. */}}
 {{- define "daca.image" -}}
 image: {{ include "daca.pod.image" (dict "root" .root "image" .part.image "tag" .root.Chart.AppVersion) }}
-imagePullPolicy: {{ .part.image.pullPolicy }}
+imagePullPolicy: {{ .part.image.pullPolicy | default "IfNotPresent" }}
 {{- end }}
 
 {{/* The three probes of a service's container. Takes $. */}}
@@ -40,7 +40,7 @@ readinessProbe: {{ include "daca.pod.together" (list $ready .Values.probes.readi
 {{/* Environment of every service. Takes (dict "root" $ "part" PART "port" PORT). */}}
 {{- define "daca.env" -}}
 - {name: PORT, value: {{ include "daca.pod.text" .port }}}
-- {name: LOG_LEVEL, value: {{ toJson .part.logLevel }}}
+- {name: LOG_LEVEL, value: {{ .part.logLevel | default "INFO" | toJson }}}
 - {name: SHUTDOWN_GRACE_SECONDS, value: {{ include "daca.pod.text" .root.Values.shutdown.graceSeconds }}}
 {{- end }}
 
@@ -65,8 +65,8 @@ readinessProbe: {{ include "daca.pod.together" (list $ready .Values.probes.readi
 {{- define "daca.bytes" -}}
 {{- $units := dict
   "kb" 1024 "mb" 1048576 "gb" 1073741824
-  "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000
-  "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+  "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "P" 1000000000000000
+  "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 -}}
 {{- $quantity := toString . -}}
 {{- $unit := regexFind "[A-Za-z]+$" $quantity -}}
 {{- mulf (trimSuffix $unit $quantity | float64) (get $units $unit | default 1) | int64 -}}

@@ -82,7 +82,7 @@ and ends after them, by Kubernetes' rules for sidecars. Takes $.
 - name: placement-relay
   restartPolicy: Always
   image: {{ include "daca.pod.image" (dict "root" $ "image" $relay.image "tag" .Chart.AppVersion) }}
-  imagePullPolicy: {{ $relay.image.pullPolicy }}
+  imagePullPolicy: {{ $relay.image.pullPolicy | default "IfNotPresent" }}
   args:
     - --listen={{ include "load-tests.placementRelayAddress" . }}
     - {{ printf "--placement=dapr-placement-server.%s.svc:50005" .Values.daprNamespace | toJson }}
@@ -115,7 +115,7 @@ securityContext: {{ toJson .Values.podSecurityContext }}
 {{- define "load-tests.container" -}}
 {{- $image := (include "daca.pod.part" (dict "root" $ "part" (dict "image" .Values.image)) | fromJson).image -}}
 image: {{ include "daca.pod.image" (dict "root" $ "image" $image "tag" .Chart.AppVersion) }}
-imagePullPolicy: {{ $image.pullPolicy }}
+imagePullPolicy: {{ $image.pullPolicy | default "IfNotPresent" }}
 securityContext: {{ toJson .Values.containerSecurityContext }}
 {{- end }}
 

@@ -14,7 +14,7 @@
 {{- define "daca.redisImage" -}}
 {{- $image := (include "daca.redisPart" . | fromJson).image -}}
 image: {{ include "daca.pod.image" (dict "root" $ "image" $image "tag" "") }}
-imagePullPolicy: {{ $image.pullPolicy }}
+imagePullPolicy: {{ $image.pullPolicy | default "IfNotPresent" }}
 {{- end }}
 
 {{/* Where the password is, as a container reads it. Takes $. */}}
