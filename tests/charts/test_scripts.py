@@ -11,6 +11,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import ClassVar
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -314,8 +315,11 @@ class TestSidecars:
     def test_the_api_server_is_asked_for_the_releases_pods(self, sidecars, api_server):
         api_server.body = {"items": [self.pod("chat-service")]}
         assert sidecars.pods_of("chats") == api_server.body["items"]
-        query = "labelSelector=app.kubernetes.io%2Finstance%3D1e3"
-        assert api_server.asked == [(f"/api/v1/namespaces/chats/pods?{query}", "Bearer a token")]
+        ((path, authorization),) = api_server.asked
+        address, _, query = path.partition("?")
+        assert (address, authorization) == ("/api/v1/namespaces/chats/pods", "Bearer a token")
+        selector = "app.kubernetes.io/instance=1e3,app.kubernetes.io/name in (chat-service,agent-memory-service)"
+        assert parse_qs(query) == {"labelSelector": [selector]}
 
     def test_what_the_api_server_refuses_is_told(self, sidecars, api_server):
         api_server.status, api_server.body = 403, {"message": "pods is forbidden"}
