@@ -24,8 +24,13 @@ Schema = dict[str, Any]
 
 
 def generated(source: Path) -> str:
-    """The JSON text for one values.schema.yaml."""
-    return json.dumps(yaml.safe_load(source.read_text(encoding="utf-8")), indent=2) + "\n"
+    """The JSON text for one values.schema.yaml. A value that is not required may be null there.
+
+    Helm takes a null for a value that is taken away, but hands it on as it is where `--reuse-values` has made the
+    values of a release the chart's own.
+    """
+    schema = yaml.safe_load(source.read_text(encoding="utf-8"))
+    return json.dumps(_with_null(schema, schema), indent=2) + "\n"
 
 
 def reference() -> str:
@@ -53,6 +58,23 @@ def _rows(schema: Schema, node: Schema, values: Any, path: str) -> Iterator[str]
             what = " ".join(full.get("description", "").split())
             cells = (f"`{path}{name}`", f"`{json.dumps(default)}`" if default is not None else "", what, _bounds(full))
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _with_null(schema: Schema, node: Schema) -> Schema:
+    """A node in which null may stand for whatever its objects do not require."""
+    found = dict(node)
+    for key in ("properties", "definitions"):
+        if key in node:
+            found[key] = {name: _with_null(schema, child) for name, child in node[key].items()}
+    for name in found.get("properties", {}).keys() - set(node.get("required", [])):
+        child = _with_null(schema, _resolved(schema, node["properties"][name]))
+        if "enum" in child:
+            child["enum"] = [*child["enum"], None]
+        else:
+            kinds = child["type"]
+            child["type"] = [*(kinds if isinstance(kinds, list) else [kinds]), "null"]
+        found["properties"][name] = child
+    return found
 
 
 def _resolved(schema: Schema, node: Schema) -> Schema:

@@ -1,5 +1,6 @@
 """What people put into values: names that look like numbers, digests, labels that the chart sets, nothing at all."""
 
+import functools
 import itertools
 import json
 import re
@@ -430,6 +431,22 @@ class TestNothing:
                 assert item["imagePullPolicy"] == "IfNotPresent"
                 assert {"name": "LOG_LEVEL", "value": ""} not in item.get("env", [])
                 assert all(item.get("valueFrom") or item["value"] is not None for item in item.get("env", []))
+
+    @pytest.mark.parametrize("chart", [CHART, LOAD_TESTS], ids=lambda chart: chart.name)
+    def test_a_null_that_helm_hands_on_is_nothing_as_well(self, helm, chart, tmp_path, validate):
+        # As `--reuse-values` does after an upgrade with `--set x=null`: the values of the release are the chart's own.
+        copy = shutil.copytree(chart, tmp_path / chart.name)
+        kept, nulls = read(chart / "values.yaml"), {}
+        for path in set(self.paths(chart, needed=False)) - {"redis.image.tag"}:
+            put(nulls, path, None)
+            *folders, name = path.split(".")
+            functools.reduce(lambda values, folder: values.get(folder, {}), folders, kept).pop(name, None)
+        (copy / "values.yaml").write_text(json.dumps(kept))
+        (tmp_path / "nulls.json").write_text(json.dumps(nulls))
+        done = helm("template", "daca", copy, *DAPR_APIS, "--values", tmp_path / "nulls.json")
+        assert done.returncode == 0, done.stderr
+        for document in Rendered(done.stdout).documents:
+            validate(json.dumps(document))
 
     @pytest.mark.parametrize("chart", [CHART, LOAD_TESTS], ids=lambda chart: chart.name)
     def test_what_is_needed_is_asked_for_by_name(self, helm, chart):
