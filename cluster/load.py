@@ -353,6 +353,8 @@ def _install(target: Target, references: Mapping[str, str], values: Mapping[str,
         rights.append("nodeMetrics")
     if values["run"].get("scenario") == "faults":
         rights.append("faults")
+        if target.cluster != "current":  # as root on its nodes: the owner decides about that, too
+            told["nodeFaults"] = {"enabled": True}
     if rights:
         told["rbac"] = dict.fromkeys(rights, True)
     arguments: list[str | Path] = ["upgrade", "--install", RELEASE, CHART, "--namespace", target.namespace]

@@ -418,3 +418,8 @@ class TestRun:
         for scenario in ("tour", "faults"):
             words = load._install(Target("current", "/config", "mine"), REFERENCES, {"run": {"scenario": scenario}})
             assert ('rbac={"faults": true}' in words) is (scenario == "faults")
+
+    def test_the_right_to_nodes_is_asked_for_where_the_cluster_is_of_make_up(self):
+        for name, scenario, asked in (("bare", "faults", True), ("bare", "tour", False), ("current", "faults", False)):
+            words = load._install(Target(name, "/config", "mine"), REFERENCES, {"run": {"scenario": scenario}})
+            assert ('nodeFaults={"enabled": true}' in words) is asked

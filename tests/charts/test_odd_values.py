@@ -91,7 +91,11 @@ WAYS = {"chatService.ingress.enabled": True, "chatService.httpRoute.enabled": Tr
 ALL = [
     pytest.param(CHART, {"externalRedis.host": "", **WAYS}, id="daca"),
     pytest.param(CHART, {"redis.enabled": False, "externalRedis.host": "r", **WAYS}, id="external Redis"),
-    pytest.param(LOAD_TESTS, {"webUI.enabled": True, "rbac.nodeMetrics": True}, id="load-tests"),
+    pytest.param(
+        LOAD_TESTS,
+        {"webUI.enabled": True, "rbac.nodeMetrics": True, "rbac.faults": True, "nodeFaults.enabled": True},
+        id="load-tests",
+    ),
 ]
 
 

@@ -7,6 +7,11 @@ in the names of pods. Takes $.
 {{ regexMatch "^[a-z]" $name | ternary $name (print "load-tests-" $name) | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
+{{/* Name of the CronJob whose Jobs let faults happen on nodes. Takes $. */}}
+{{- define "load-tests.nodeFaults" -}}
+{{ include "load-tests.name" . }}-node-faults
+{{- end }}
+
 {{/* Name of what is in another namespace, or in none. Takes $. */}}
 {{- define "load-tests.distantName" -}}
 {{ include "load-tests.name" . }}-{{ .Release.Namespace }}
@@ -111,11 +116,16 @@ securityContext: {{ toJson .Values.podSecurityContext }}
 {{- end }}
 {{- end }}
 
-{{/* Image and security of every container. Takes $. */}}
-{{- define "load-tests.container" -}}
+{{/* Image of every container but the relay. Takes $. */}}
+{{- define "load-tests.image" -}}
 {{- $image := (include "daca.pod.part" (dict "root" $ "part" (dict "image" .Values.image)) | fromJson).image -}}
 image: {{ include "daca.pod.image" (dict "root" $ "image" $image "tag" .Chart.AppVersion) }}
 imagePullPolicy: {{ $image.pullPolicy | default "IfNotPresent" }}
+{{- end }}
+
+{{/* Image and security of a container. Takes $. */}}
+{{- define "load-tests.container" -}}
+{{ include "load-tests.image" . }}
 securityContext: {{ toJson .Values.containerSecurityContext }}
 {{- end }}
 
@@ -162,6 +172,9 @@ command:
 {{- include "load-tests.option" (list "dapr-namespace" .Values.daprNamespace) }}
 {{- include "load-tests.option" (list "shape" $run.shape) }}
 {{- include "load-tests.option" (list "scenario" $run.scenario) }}
+{{- if (.Values.nodeFaults | default dict).enabled }}
+{{- include "load-tests.option" (list "node-faults" (include "load-tests.nodeFaults" .)) }}
+{{- end }}
 {{- range $run.userClasses }}
 - {{ toJson . }}
 {{- end }}
