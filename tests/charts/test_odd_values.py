@@ -107,7 +107,9 @@ def test_a_text_stays_one_whatever_it_looks_like(text_of, chart, more, turn):
     values = filled(schema, schema, itertools.islice(texts, 5 * turn, None))
     for path, value in more.items():
         put(values, path, value)
-    release, namespace = NAMES[turn], NAMES[turn + 4]
+    # charts/load-tests puts letters before a name that begins with a digit.
+    names = [name for name in NAMES if chart == CHART or name[0].isalpha()]
+    release, namespace = names[turn % len(names)], NAMES[turn + 4]
     written = text_of(chart, values, release, namespace)
     plain = text_of(
         chart, changed(values, lambda text: PLAIN.get(text, text)), PLAIN[release], PLAIN[namespace]
