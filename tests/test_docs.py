@@ -58,10 +58,8 @@ def anchors(page):
 
 
 def values():
-    """The chart's values, with those of its subchart."""
-    own = yaml.safe_load((CHART / "values.yaml").read_text())
-    own["redis"] |= yaml.safe_load((CHART / "charts" / "redis" / "values.yaml").read_text())
-    return own
+    """The chart's values."""
+    return yaml.safe_load((CHART / "values.yaml").read_text())
 
 
 def exists(tree, path):

@@ -451,7 +451,7 @@ class TestRedis:
         assert trimmer["volumeMounts"] == [{"name": "config", "mountPath": "/etc/redis", "readOnly": True}]
         files = default.get("ConfigMap", "redis")["data"]
         for name in ("start.sh", "trim.sh", "trim.lua"):
-            assert files[name].strip() == (CHART / "charts" / "redis" / "files" / name).read_text().strip()
+            assert files[name].strip() == (CHART / "files" / "redis" / name).read_text().strip()
 
     def test_the_streams_that_are_trimmed_are_the_topics(self, default):
         topics = {default.get("Subscription", name)["spec"]["topic"] for name in ("conversations", "dead-letters")}

@@ -191,6 +191,14 @@ class TestJobs:
         assert done.returncode == 0, done.stderr
         assert all(len(f"{job}-999") <= 63 for job in Rendered(done.stdout).names("Job"))
 
+    @pytest.mark.parametrize("name", ["42", "1e3", "my.run", "2026.11.26"])
+    def test_a_service_may_be_called_as_the_release_is(self, helm, name):
+        done = helm("template", name, LOAD_TESTS, "--namespace", "daca", "--set", "webUI.enabled=true")
+        assert done.returncode == 0, done.stderr
+        services = Rendered(done.stdout).names("Service")
+        assert len(services) == 2
+        assert all(re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service) for service in services)
+
     def test_the_relay_stands_between_each_sidecar_and_placement(self, default, render):
         for pod in default.pods().values():
             (relay,) = [item for item in pod["spec"]["initContainers"] if item["name"] == "placement-relay"]

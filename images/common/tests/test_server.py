@@ -35,16 +35,16 @@ async def drain():
     {fault}
 
 app.add_middleware(OpenRequests, health=health)
-server.run(app, ServiceSettings(host="127.0.0.1", port={port}, shutdown_grace_seconds={grace}), drain)
+server.run(app, ServiceSettings({host}port={port}, shutdown_grace_seconds={grace}), drain)
 """
 
 
 class Process:
     """A service in a process of its own."""
 
-    def __init__(self, port: int, *, grace: float = 30, fault: str = "pass") -> None:
+    def __init__(self, port: int, *, grace: float = 30, fault: str = "pass", host: str = 'host="127.0.0.1", ') -> None:
         self.url = f"http://127.0.0.1:{port}"
-        code = SERVICE.format(port=port, grace=grace, fault=fault)
+        code = SERVICE.format(host=host, port=port, grace=grace, fault=fault)
         self.process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
         self.until("/livez", 200)
 
@@ -89,6 +89,12 @@ def test_an_open_request_is_answered_before_the_process_ends(processes: list[Pro
     thread.join()
     assert said == ["done"]
     assert service.process.wait(10) == 0
+
+
+def test_by_default_it_listens_on_the_addresses_of_both_families(processes: list[Process], free_port: int) -> None:
+    processes.append(service := Process(free_port, host=""))
+    service.url = f"http://[::1]:{free_port}"
+    service.until("/livez", 200)
 
 
 def test_a_drain_that_takes_too_long_is_cut(processes: list[Process], free_port: int) -> None:
