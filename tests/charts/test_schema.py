@@ -4,8 +4,7 @@ import runpy
 
 import pytest
 import yaml
-
-from tests.charts.conftest import CHART, LOAD_TESTS, ROOT
+from support.charts import CHART, LOAD_TESTS, ROOT
 
 CHARTS = [CHART, CHART / "charts" / "redis", LOAD_TESTS]
 # Their content is Kubernetes' own, or the user's.

@@ -13,8 +13,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 import pytest
-
-from tests.charts.conftest import CHART, ROOT
+from support.charts import CHART, ROOT
 
 CREATE = ROOT / "k8s-secrets" / "create-model-key.sh"
 START = CHART / "charts" / "redis" / "files" / "start.sh"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.charts import CHART
 
 from cluster.local import redis as local_redis
 from cluster.local import trim
-from tests.charts.conftest import CHART
 
 FILES = CHART / "charts" / "redis" / "files"
 PASSWORD = 'a "word" \\ of $it'
