@@ -275,4 +275,4 @@ def test_without_a_web_ui_nothing_is_done():
     class Headless:
         web_ui = None
 
-    web.attach(Headless(), list)
+    web.attach(Headless(), list)  # type: ignore[arg-type]

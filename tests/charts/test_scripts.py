@@ -191,7 +191,7 @@ class TestConversation:
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}"
             environment = {**os.environ, "CHAT_URL": url, "MEMORY_URL": url, "MODEL_PROVIDER": provider}
-            command = [sys.executable, CONVERSATION]
+            command = [sys.executable, str(CONVERSATION)]
             return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
         yield run

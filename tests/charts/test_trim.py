@@ -214,7 +214,7 @@ class TestForEver:
 
         def start(environment, seconds="0.1"):
             with log.open("w") as file:
-                command = ["/bin/sh", FILES / "trim.sh", "other", TOPIC]
+                command = ["/bin/sh", str(FILES / "trim.sh"), "other", TOPIC]
                 process = subprocess.Popen(command, env={**environment, "TRIM_SECONDS": seconds}, stderr=file)
             started.append(process)
             return process, log
