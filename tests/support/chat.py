@@ -73,11 +73,11 @@ class Pod:
         headers = options.pop("headers", {}) | ({"Idempotency-Key": key} if key else {})
         return await self.client.post("/chat/", json=body, headers=headers, **options)
 
-    async def tell(self, method: str, user_id: str = "junaid") -> None:
-        """Calls a method of a user's actor through the sidecar, wherever it lives."""
+    async def tell(self, method: str, user_id: str = "junaid") -> Any:
+        """Calls a method of a user's actor through the sidecar, wherever it lives; its answer."""
         url = f"http://127.0.0.1:{self.sidecar.port}/v1.0/actors/UserSessionActor/{user_id}/method/{method}"
         async with httpx2.AsyncClient() as client:
-            (await client.post(url)).raise_for_status()
+            return (await client.post(url)).raise_for_status().json()
 
     def history(self, user_id: str = "junaid") -> list[str]:
         stored = self.sidecar.actor_state["UserSessionActor", user_id].get(f"history-{user_id}")

@@ -121,7 +121,11 @@ class Service:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         await hosting.register(self.actors, self.host, self.dapr, self.summarizer.start)
-        watching = [asyncio.create_task(self.journal.run()), asyncio.create_task(self.admission.watch())]
+        watching = [
+            asyncio.create_task(self.journal.run()),
+            asyncio.create_task(self.admission.watch()),
+            asyncio.create_task(hosting.end_untold(self.dapr, self.host)),
+        ]
         becoming_ready = asyncio.create_task(self._become_ready())
         yield
         becoming_ready.cancel()
@@ -134,7 +138,7 @@ class Service:
             await client.close()
 
     async def _become_ready(self) -> None:
-        await hosting.registered(self.dapr)
+        await hosting.wait_until_registered(self.dapr)
         self.health.ready = True
 
 

@@ -344,6 +344,10 @@ class Session:
         """Nothing is unpublished."""
         self._settle_debts()
 
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: to end it now costs its user nothing but another read."""
+        return not self._lock.locked() and self._storing_receipts is None and self._line.is_empty(time.monotonic())
+
     def deactivate(self) -> None:
         """The session lives here no longer: whoever waits for it is woken, and has to ask where it is now.
 
@@ -574,6 +578,18 @@ class SessionHost:
         """Ends a session; what it had in memory only (lease, line) is gone."""
         if (session := self._sessions.get(user_id)) is not None:
             self.forget(session)
+
+    @property
+    def active(self) -> int:
+        """How many sessions are active here."""
+        return len(self._sessions)
+
+    def end_idle(self) -> int:
+        """Ends the sessions in which nothing is under way; how many. The next call of each makes it anew."""
+        idle = [session for session in self._sessions.values() if session.is_idle()]
+        for session in idle:
+            self.forget(session)
+        return len(idle)
 
     def forget(self, session: Session) -> None:
         """Ends this session, unless another has taken its place."""

@@ -26,7 +26,7 @@ from chat_service.agent import ChatAgent, Context
 from chat_service.memory import MemoryClient, Remembered
 from chat_service.protocol import BeginTurn, CompleteTurn, TurnRef, fingerprint
 from chat_service.session import Session
-from chat_service.sessions import ABANDON, BEGIN, COMPLETE, RENEW, Sessions
+from chat_service.sessions import ABANDON, BEGIN, COMPLETE, RENEW, REPEATED_SECONDS, Sessions, patience
 from chat_service.store import ActiveElsewhere
 
 ATTEMPTS: Final = 3
@@ -159,18 +159,19 @@ class Turns:
     async def _next(
         self, turn: Turn, arguments: BeginTurn, deadline: float, listener: Listener
     ) -> protocol.Granted | protocol.Replayed:
-        backoff = Backoff(0.05, 1.0)
+        backoff, seconds = Backoff(0.05, 1.0), patience()
         while True:
             session = self._sessions.here(turn.user_id)
             asked, arguments = arguments, arguments.model_copy(update={"requeued": True})  # wherever it asks again
             try:
-                answer = await self._ask(turn.user_id, session, asked)
+                answer = await self._ask(turn.user_id, session, asked, seconds.next())
             except (DaprError, DaprUnavailable) as error:
                 if time.monotonic() >= deadline:
                     raise unreachable(error) from error
                 _log.info("a session did not answer, asking again", extra={"error": type(error).__name__})
                 await asyncio.sleep(backoff.next())
                 continue
+            seconds.reset()
             if isinstance(answer, (protocol.Granted, protocol.Replayed)):
                 return answer
             if not isinstance(answer, protocol.Busy):
@@ -188,11 +189,13 @@ class Turns:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await session.moved_up(turn.turn_id)
 
-    async def _ask(self, user_id: str, session: Session | None, arguments: BeginTurn) -> protocol.BeginAnswer:
+    async def _ask(
+        self, user_id: str, session: Session | None, arguments: BeginTurn, seconds: float
+    ) -> protocol.BeginAnswer:
         if session is not None:
             with contextlib.suppress(ActiveElsewhere):
                 return await session.begin(arguments, stays=True)
-        return await self._sessions.call(user_id, BEGIN, arguments)
+        return await self._sessions.call(user_id, BEGIN, arguments, seconds=seconds)
 
     @contextlib.asynccontextmanager
     async def _leased(self, turn: Turn, grant: protocol.Granted) -> AsyncIterator[None]:
@@ -211,12 +214,12 @@ class Turns:
         while True:
             await asyncio.sleep(lease_seconds / 3)
             with contextlib.suppress(DaprError, DaprUnavailable):  # the lease only saves work
-                await self._sessions.call(user_id, RENEW, lease)
+                await self._sessions.call(user_id, RENEW, lease, seconds=REPEATED_SECONDS)
 
     async def _abandon(self, user_id: str, lease: TurnRef) -> None:
         """Leaves the line, or gives back the lease. It lets the next one in sooner; both end by themselves too."""
         with contextlib.suppress(DaprError, DaprUnavailable):
-            await self._sessions.call(user_id, ABANDON, lease)
+            await self._sessions.call(user_id, ABANDON, lease, seconds=REPEATED_SECONDS)
 
     async def _complete(self, turn: Turn, grant: protocol.Granted, reply: str) -> protocol.CompleteAnswer:
         """Commits: the answer *committed*, *replayed* or *stale*. Repeated while unknown: the turn id makes it safe."""
@@ -229,11 +232,11 @@ class Turns:
             reply_text=reply,
         )
         deadline = time.monotonic() + COMPLETE_SECONDS
-        backoff = Backoff(0.05, 1.0)
+        backoff, seconds = Backoff(0.05, 1.0), patience()
         unknown = False
         while True:
             try:
-                answer = await self._sessions.call(turn.user_id, COMPLETE, arguments)
+                answer = await self._sessions.call(turn.user_id, COMPLETE, arguments, seconds=seconds.next())
             except (DaprError, DaprUnavailable) as error:
                 if isinstance(error, DaprError) and error.store_full and not unknown:
                     raise store_full() from error
