@@ -46,6 +46,8 @@ from actor_load.report import terminal as summary
 from rich.console import Console
 from support.load_run import IDS, SECONDS, STARTED, load_run
 
+pytestmark = pytest.mark.timeout(120)  # Vega draws
+
 
 @pytest.fixture(scope="module")
 def record():

@@ -18,6 +18,8 @@ from actor_load.record import Container, Host, PlacementSample, PodSample
 from support import browser
 from support.serving import free_port
 
+pytestmark = pytest.mark.timeout(120)  # a browser starts
+
 LOAD_TESTS = Path(__file__).parents[1]
 STARTED = 1_795_464_000.25
 

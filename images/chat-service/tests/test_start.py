@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+pytestmark = pytest.mark.timeout(120)  # whole processes start
+
 KNOWN = {
     *("agents", "openai", "griffe"),
     *("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "click", "anyio", "h11", "python_multipart"),

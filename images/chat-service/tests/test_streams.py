@@ -10,6 +10,8 @@ from support.chat import STREAM, Pod, SlowModel, Start, kind, read
 from support.sse import events
 from support.waiting import until
 
+pytestmark = pytest.mark.timeout(120)  # hundreds talk at once
+
 
 @pytest.fixture
 def model() -> SlowModel:
