@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 pytestmark = pytest.mark.timeout(120)  # whole processes start
 
 KNOWN = {
