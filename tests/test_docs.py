@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import yaml
+from actor_load.scenario import NAMES, SCENARIOS
 from daca_common.model import PROVIDERS, ModelSettings
 
 from cluster.local import secretfile
@@ -112,6 +113,29 @@ def test_every_value_exists_in_the_chart(page):
                 named |= {pair.partition("=")[0] for pair in pairs.split(",")}
     ours = {path for path in named if path.partition(".")[0] in tree.keys() - {"global"}}
     assert {path for path in ours if not exists(tree, path)} == set()
+
+
+class TestScenarios:
+    PAGE = (ROOT / "docs" / "load-testing.md").read_text()
+
+    def rows(self):
+        """Name -> the last column of its row."""
+        table = self.PAGE.partition("\n## Scenarios\n")[2].partition("\n## ")[0]
+        return dict(re.findall(r"^\| `([a-z]+)` \|.*\|([^|]*)\|$", table, re.MULTILINE))
+
+    def test_all_are_told_and_no_other(self):
+        assert self.rows().keys() == SCENARIOS.keys()
+
+    @pytest.mark.parametrize("name", SCENARIOS)
+    def test_each_is_told_with_its_options(self, name):
+        told = {option.replace("-", "_") for option in re.findall(r"`--([a-z0-9-]+)", self.rows()[name])}
+        assert told == set(SCENARIOS[name].options)
+
+    def test_make_load_takes_those_that_are_told(self):
+        (told,) = re.findall(
+            r"^\| `SCENARIO=` \|([^|]*)\|", (ROOT / "docs" / "load-testing.md").read_text(), re.MULTILINE
+        )
+        assert set(re.findall(r"`([a-z]+)`", told)) == set(NAMES)
 
 
 class TestProviders:

@@ -3,6 +3,11 @@
 {{ .Release.Name | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
+{{/* Name of the CronJob whose Jobs let faults happen on nodes. Takes $. */}}
+{{- define "load-tests.nodeFaults" -}}
+{{ include "load-tests.name" . }}-node-faults
+{{- end }}
+
 {{/* Name of what is in another namespace, or in none. Takes $. */}}
 {{- define "load-tests.distantName" -}}
 {{ include "load-tests.name" . }}-{{ .Release.Namespace }}
@@ -197,6 +202,9 @@ command:
 {{- include "load-tests.option" (list "dapr-namespace" .Values.daprNamespace) }}
 {{- include "load-tests.option" (list "shape" $run.shape) }}
 {{- include "load-tests.option" (list "scenario" $run.scenario) }}
+{{- if .Values.nodeFaults.enabled }}
+{{- include "load-tests.option" (list "node-faults" (include "load-tests.nodeFaults" .)) }}
+{{- end }}
 {{- range $run.userClasses }}
 - {{ . }}
 {{- end }}
