@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.charts import CHART, ROOT, notes_of
 
 from cluster.bare import images
 from cluster.versions import VERSIONS
-from tests.charts.conftest import CHART, ROOT, notes_of
 
 SERVICES = ("chat-service", "agent-memory-service", "offline-model")
 SIDECARS = ("chat-service", "agent-memory-service")

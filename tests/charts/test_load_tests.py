@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 import yaml
 from actor_load.scenario import SCENARIOS, Right
+from support.charts import LOAD_TESTS, ROOT, Rendered, notes_of
 
 from cluster import content
 from cluster.versions import VERSIONS
-from tests.charts.conftest import LOAD_TESTS, ROOT, Rendered, notes_of
 
 MASTER, WORKERS = "load-tests-master-1", "load-tests-workers-1"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"

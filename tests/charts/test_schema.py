@@ -6,8 +6,7 @@ import runpy
 
 import pytest
 import yaml
-
-from tests.charts.conftest import CHART, LOAD_TESTS, ROOT
+from support.charts import CHART, LOAD_TESTS, ROOT
 
 CHARTS = [CHART, LOAD_TESTS]
 # Their content is Kubernetes' own, or the user's.

@@ -15,6 +15,8 @@ from support.events import conversation_updated
 from support.serving import Start
 from support.sidecar import MAX_BODY, FakeSidecar, hang_up, keys_of, reads
 
+pytestmark = pytest.mark.timeout(120)  # many pages are written
+
 
 async def deliver(client: httpx2.AsyncClient, event: dict[str, Any]) -> str:
     """Delivers an event as the sidecar does; the status it is answered with."""

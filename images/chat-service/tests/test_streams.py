@@ -10,6 +10,8 @@ from support.chat import STREAM, Pod, SlowModel, Start, kind, read
 from support.sse import events
 from support.waiting import until
 
+pytestmark = pytest.mark.timeout(120)  # hundreds talk at once
+
 
 @pytest.fixture
 def model() -> SlowModel:
@@ -189,7 +191,7 @@ class TestBusy:
         (pod,) = await start(model=model.app, turn_queue_limit=2)
         waiting = [asyncio.create_task(pod.say(f"m{number}")) for number in range(3)]
         await until(lambda: pod.service.admission.open == 3)
-        await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 2)  # type: ignore[union-attr]
+        await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 2)
         refused = await pod.say("one too many")
         assert kind(refused) == (429, "/problems/too-many-waiting")
         assert int(refused.headers["Retry-After"]) > 0
@@ -220,7 +222,7 @@ class TestOutcomes:
         await until(lambda: model.open)
         second = asyncio.create_task(pod.say("second", key="k2"))
         await until(lambda: pod.service.admission.open == 2)
-        await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 1)  # type: ignore[union-attr]
+        await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 1)
         assert [await self._state(pod, key) for key in ("k1", "k2", "k3")] == [
             {"turn_id": "k1", "status": "open", "place": 0},
             {"turn_id": "k2", "status": "open", "place": 1},
