@@ -1,9 +1,9 @@
 """Writes what the charts have from elsewhere: ``.venv/bin/python charts/generate_schema.py``.
 
 values.schema.json beside every values.schema.yaml: the YAML is what people read and change (comments, anchors,
-descriptions), the JSON is what Helm reads; and docs/values.md, with a row for every value. And the scenarios of the load
-tests, which load-tests/actor_load/scenario.py lists: their names in the schema, and in files/scenarios.json with the
-rights that each takes.
+descriptions), the JSON is what Helm reads; and docs/values.md, with a row for every value. And the scenarios of the
+load tests, which load-tests/actor_load/scenario.py lists: their names in the schema, and in files/scenarios.json with
+the rights that each takes.
 """
 
 import json
