@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.charts import CHART, ROOT, notes_of
 
 from cluster.bare import images
 from cluster.versions import VERSIONS
-from tests.charts.conftest import CHART, ROOT, notes_of
 
 SERVICES = ("chat-service", "agent-memory-service", "offline-model")
 SIDECARS = ("chat-service", "agent-memory-service")
@@ -451,7 +451,7 @@ class TestRedis:
         assert trimmer["volumeMounts"] == [{"name": "config", "mountPath": "/etc/redis", "readOnly": True}]
         files = default.get("ConfigMap", "redis")["data"]
         for name in ("start.sh", "trim.sh", "trim.lua"):
-            assert files[name].strip() == (CHART / "charts" / "redis" / "files" / name).read_text().strip()
+            assert files[name].strip() == (CHART / "files" / "redis" / name).read_text().strip()
 
     def test_the_streams_that_are_trimmed_are_the_topics(self, default):
         topics = {default.get("Subscription", name)["spec"]["topic"] for name in ("conversations", "dead-letters")}

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.timeout(120)  # whole processes start
+
 KNOWN = {
     *("agents", "openai", "griffe"),
     *("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "click", "anyio", "h11", "python_multipart"),

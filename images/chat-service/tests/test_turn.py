@@ -379,7 +379,7 @@ async def test_messages_that_waited_for_a_session_in_another_pod_are_answered_in
             asked.set()
         return answer
 
-    bench.actors.invoke_actor = last_comes_first  # type: ignore[method-assign]
+    bench.actors.invoke_actor = last_comes_first  # type: ignore[assignment, method-assign]
     bench.actors.pod = "third"
     bench.agent.during = None
     going.set()

@@ -40,6 +40,11 @@ REQUEUED_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
+KEY: Final = "Idempotency-Key"
+"""The header that names a turn."""
+
+CLIENT_GONE: Final = "/problems/client-gone"
+
 WhenBusy = Literal["wait", "reject", "interrupt"]
 
 
@@ -108,8 +113,8 @@ class Turns:
         is sent leaves nothing behind.
 
         Raises:
-            Problem: 409 (busy by setting, overtaken too often, cancelled), 422 (key used for another message), 429 (too
-                many wait), 502/503/504.
+            Problem: 409 (busy by setting, overtaken too often), 410 (cancelled), 422 (key used for another message),
+                429 (too many wait), 502/503/504.
         """
         for attempt in range(ATTEMPTS):
             grant = await self._begin(turn, listener)
@@ -182,7 +187,7 @@ class Turns:
             if turn.when_busy == "reject":
                 raise Problem(409, detail, kind="/problems/busy")
             if time.monotonic() >= deadline:
-                raise Problem(503, detail, kind="/problems/busy", headers={"Retry-After": "1"})
+                raise waited_too_long()
             listener.in_line()
             if session is None:
                 await asyncio.sleep(answer.retry_after_seconds)
@@ -247,7 +252,7 @@ class Turns:
                 if time.monotonic() >= deadline:
                     detail = (
                         "Whether the turn was committed is unknown. Send the same message with the header "
-                        f"'Idempotency-Key: {turn.turn_id}' to learn its outcome."
+                        f"'{KEY}: {turn.turn_id}' to learn its outcome."
                     )
                     raise Problem(504, detail, kind="/problems/outcome-unknown") from error
                 await asyncio.sleep(backoff.next())
@@ -273,9 +278,7 @@ def refuse(answer: protocol.Answer) -> NoReturn:
     """Turns an answer that grants nothing into the problem it is."""
     match answer:
         case protocol.Mismatch():
-            detail = "This key was used for another message. Use a new one for each message."
-            errors: list[FieldError] = [{"field": "Idempotency-Key", "detail": detail}]
-            raise Problem(422, detail, kind="/problems/key-reused", errors=errors)
+            raise key_reused("This key was used for another message. Use a new one for each message.")
         case protocol.Expired():
             # Not a 4xx: that would say that nothing was committed, and clients would send it under a new key.
             detail = (
@@ -290,17 +293,39 @@ def refuse(answer: protocol.Answer) -> NoReturn:
             detail = "Too many messages of this user wait already. Nothing was stored; send it again later."
             raise Problem(429, detail, kind="/problems/too-many-waiting", headers={"Retry-After": "1"})
         case protocol.GaveUp():
-            detail = "The messages before this one took too long. Nothing was stored; send it again."
-            raise Problem(503, detail, kind="/problems/busy", headers={"Retry-After": "1"})
+            raise waited_too_long()
         case protocol.Cancelled():
             raise cancelled("The turn was cancelled.")
         case _:
-            raise Problem(500, f"The session refused the turn: {answer.status}")
+            raise Problem(500, f"The session refused the turn: {answer.status}", kind="/problems/unexpected")
 
 
-def cancelled(why: str, kind: str = "/problems/cancelled") -> Problem:
+def cancelled(why: str) -> Problem:
     """What the client of a cancelled turn is told."""
-    return Problem(409, f"{why} Nothing was stored.", kind=kind)
+    return Problem(410, f"{why} Nothing was stored. To say it after all, use a new key.", kind="/problems/cancelled")
+
+
+def interrupted() -> Problem:
+    """What the client of a turn is told that made way for a later message."""
+    detail = "Another message of the user took its place. Nothing was stored."
+    return Problem(409, detail, kind="/problems/interrupted")
+
+
+def client_gone() -> Problem:
+    """Why a turn ended whose client hung up."""
+    return Problem(499, "Its client hung up. Nothing was stored; send it again.", kind=CLIENT_GONE)
+
+
+def key_reused(detail: str) -> Problem:
+    """The key is that of another message."""
+    errors: list[FieldError] = [{"field": KEY, "location": "header", "detail": detail}]
+    return Problem(422, detail, kind="/problems/key-reused", errors=errors)
+
+
+def waited_too_long() -> Problem:
+    """Other messages of the user are still before it."""
+    detail = "The messages before this one took too long. Nothing was stored; send it again."
+    return Problem(503, detail, kind="/problems/waited-too-long", headers={"Retry-After": "1"})
 
 
 def unreachable(error: Exception) -> Problem:
