@@ -98,6 +98,14 @@ bench-activations: setup ## 100,000 actors activated with a write, deactivated, 
 bench-long: setup ## what a turn takes at message 10,000 of a session, and beside 100,000 users: BENCH_OPTIONS=
 	@$(RUN) -m cluster bench-long
 
+.PHONY: bench-capacity
+bench-capacity: setup ## what `make capacity` works with, half an hour on a quiet machine: BENCH_OPTIONS=
+	@$(RUN) -m cluster bench-capacity
+
+.PHONY: capacity
+capacity: setup ## what many users take, and what ends first, from measured runs: docs/capacity.md: BENCH_OPTIONS=
+	@$(RUN) -m cluster capacity
+
 # Tools that tests use are built before them: that may take longer than a test may.
 built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 

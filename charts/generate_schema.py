@@ -1,10 +1,13 @@
-"""Writes what is made of the charts' values.schema.yaml: ``python charts/generate_schema.py``.
+"""Writes what the charts have from elsewhere: ``.venv/bin/python charts/generate_schema.py``.
 
-The YAML is what people read and change (comments, anchors, descriptions). Beside each comes the JSON that Helm reads,
-and docs/values.md has a row for every value.
+values.schema.json beside every values.schema.yaml: the YAML is what people read and change (comments, anchors,
+descriptions), the JSON is what Helm reads; and docs/values.md, with a row for every value. And the scenarios of the
+load tests, which load-tests/actor_load/scenario.py lists: their names in the schema, and in files/scenarios.json with
+the rights that each takes.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ from typing import Any
 import yaml
 
 CHARTS = Path(__file__).parent
+LOAD_TESTS = CHARTS / "load-tests"
+SCENARIOS = LOAD_TESTS / "files" / "scenarios.json"
 REFERENCE = CHARTS.parent / "docs" / "values.md"
 HEAD = """# Values
 
@@ -22,6 +27,8 @@ more. Helm refuses what is not here, by its name. Where a default is empty (`""`
 
 Schema = dict[str, Any]
 
+sys.path.append(str(CHARTS.parent / "load-tests"))
+
 
 def generated(source: Path) -> str:
     """The JSON text for one values.schema.yaml. A value that is not required may be null there.
@@ -29,18 +36,32 @@ def generated(source: Path) -> str:
     Helm takes a null for a value that is taken away, but hands it on as it is where `--reuse-values` has made the
     values of a release the chart's own.
     """
-    schema = yaml.safe_load(source.read_text(encoding="utf-8"))
+    schema = _source(source)
     return json.dumps(_with_null(schema, schema), indent=2) + "\n"
+
+
+def scenarios() -> str:
+    """The JSON text for :data:`SCENARIOS`: name -> rights, as values below ``rbac`` are called."""
+    from actor_load.scenario import SCENARIOS as LISTED  # noqa: PLC0415 - found by the path above
+
+    return json.dumps({name: list(scenario.rights) for name, scenario in LISTED.items()}, indent=2) + "\n"
+
+
+def _source(source: Path) -> Schema:
+    from actor_load.scenario import NAMES  # noqa: PLC0415
+
+    schema: Schema = yaml.safe_load(source.read_text(encoding="utf-8"))
+    if source.parent == LOAD_TESTS:
+        schema["properties"]["run"]["properties"]["scenario"]["enum"] = list(NAMES)
+    return schema
 
 
 def reference() -> str:
     """The text of docs/values.md."""
     parts = [HEAD]
     for chart in ("daca", "load-tests"):
-        schema, values = (
-            yaml.safe_load((CHARTS / chart / name).read_text(encoding="utf-8"))
-            for name in ("values.schema.yaml", "values.yaml")
-        )
+        schema = _source(CHARTS / chart / "values.schema.yaml")
+        values = yaml.safe_load((CHARTS / chart / "values.yaml").read_text(encoding="utf-8"))
         lines = [f"## charts/{chart}", "", "| value | default | what it is | what it may be |", "|---|---|---|---|"]
         lines += _rows(schema, schema, values, "")
         parts.append("\n".join(lines) + "\n")
@@ -96,4 +117,5 @@ def _bounds(node: Schema) -> str:
 if __name__ == "__main__":
     for source in sorted(CHARTS.rglob("values.schema.yaml")):
         source.with_suffix(".json").write_text(generated(source), encoding="utf-8")
+    SCENARIOS.write_text(scenarios(), encoding="utf-8")
     REFERENCE.write_text(reference(), encoding="utf-8")

@@ -130,11 +130,11 @@ def test_the_interfaces_of_a_network_are_read_from_the_kernel():
 @pytest.mark.parametrize("one", NODES, ids=str)
 def test_every_configuration_file_can_be_read(one):
     files = components.configuration(one)
-    containerd = tomllib.loads(files["containerd.toml"])
+    containerd = tomllib.loads(str(files["containerd.toml"]))
     assert containerd["root"].startswith(f"{layout.STATE}/{one.name}/")
     assert files["kubelet.json"]["cgroupRoot"] == f"/{one.name}"
     assert json.loads(json.dumps(files["kube-proxy.json"]))["kind"] == "KubeProxyConfiguration"
-    assert tomllib.loads(files[f"certs.d/{layout.REGISTRY}/hosts.toml"])["server"] == f"http://{layout.REGISTRY}"
+    assert tomllib.loads(str(files[f"certs.d/{layout.REGISTRY}/hosts.toml"]))["server"] == f"http://{layout.REGISTRY}"
 
 
 @pytest.mark.parametrize("one", NODES, ids=str)

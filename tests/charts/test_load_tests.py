@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import tarfile
@@ -18,10 +19,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from actor_load.scenario import SCENARIOS, Right
+from support.charts import LOAD_TESTS, ROOT, Rendered, notes_of
 
 from cluster import content
 from cluster.versions import VERSIONS
-from tests.charts.conftest import LOAD_TESTS, ROOT, Rendered, notes_of
 
 MASTER, WORKERS = "load-tests-master-1", "load-tests-workers-1"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -241,12 +243,16 @@ class TestOptions:
     def test_locust_would_say_which_it_does_not_know(self, default):
         assert "--no-such-option" in refused_by_locust(*told(default.pods()[MASTER]), "--no-such-option")
 
-    def test_shapes_and_scenarios_are_those_of_the_locustfile(self):
+    def test_shapes_are_those_of_the_locustfile(self):
         source = (ROOT / "load-tests" / "actor_load" / "options.py").read_text()
         run = yaml.safe_load((LOAD_TESTS / "values.schema.yaml").read_text())["properties"]["run"]["properties"]
-        for name, key in (("SHAPES", "shape"), ("SCENARIOS", "scenario")):
-            (listed,) = re.findall(rf"^{name}: Final = (\(.*?\))$", source, re.MULTILINE)
-            assert run[key]["enum"] == list(ast.literal_eval(listed))
+        (listed,) = re.findall(r"^SHAPES: Final = (\(.*?\))$", source, re.MULTILINE)
+        assert run["shape"]["enum"] == list(ast.literal_eval(listed))
+
+    def test_scenarios_and_their_rights_are_those_of_the_locustfile(self):
+        written = runpy.run_path(str(ROOT / "charts" / "generate_schema.py"))["scenarios"]()
+        current = (LOAD_TESTS / "files" / "scenarios.json").read_text()
+        assert current == written, "run: python charts/generate_schema.py"
 
     def test_values_become_options_of_both(self, render):
         rendered = render(
@@ -369,6 +375,21 @@ class TestRights:
         accounts = {name: pod["spec"]["serviceAccountName"] for name, pod in rendered.pods().items()}
         assert accounts == {MASTER: "load-tests", WORKERS: "load-tests-workers"}
         assert rendered.names("ServiceAccount") == set(accounts.values())
+
+    @pytest.mark.parametrize("right", Right)
+    @pytest.mark.parametrize("name", SCENARIOS)
+    def test_a_scenario_is_refused_without_a_right_that_it_takes(self, render, refusal, name, right):
+        rights = ",".join(f"rbac.{one}={str(one is not right).lower()}" for one in Right)
+        arguments = ("--set", f"run.scenario={name},{rights}")
+        if right in SCENARIOS[name].rights:
+            assert f"run.scenario is {name} while rbac.{right} is false" in refusal(*arguments)
+        else:
+            assert render(*arguments).pods()
+
+    @pytest.mark.parametrize("right", Right)
+    def test_each_right_of_a_scenario_is_one_more_of_the_masters(self, render, right):
+        more, less = (self.rules(render("--set", f"rbac.{right}={value}")) for value in ("true", "false"))
+        assert more > less
 
     def test_without_scenarios_it_changes_nothing(self, render):
         rules = self.rules(render("--set", "rbac.scenarios=false"))

@@ -8,9 +8,9 @@ import shutil
 
 import pytest
 import yaml
+from support.charts import CHART, DAPR_APIS, LOAD_TESTS, ROOT, Rendered
 
 from tests.charts import strict
-from tests.charts.conftest import CHART, DAPR_APIS, LOAD_TESTS, ROOT, Rendered
 from tests.charts.test_schema import read, resolved
 
 NAMES = ["123", "1e3", "0x10", "true", "null", "on", "2026-11-26", "12e4567"]

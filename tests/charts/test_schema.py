@@ -6,8 +6,7 @@ import runpy
 
 import pytest
 import yaml
-
-from tests.charts.conftest import CHART, LOAD_TESTS, ROOT
+from support.charts import CHART, LOAD_TESTS, ROOT
 
 CHARTS = [CHART, LOAD_TESTS]
 # Their content is Kubernetes' own, or the user's.
@@ -138,6 +137,10 @@ class TestAgreement:
             "agentMemoryService.retention.transcriptSeconds=-1",
             ["/agentMemoryService/retention/transcriptSeconds", "minimum", "0"],
         ),
+        ("model.tools=maybe", ["/model/tools", "string", "boolean"]),
+        ("model.onLength=cut", ["/model/onLength", "answer", "refuse"]),
+        ("model.onContentFilter=drop", ["/model/onContentFilter", "answer", "refuse"]),
+        ("model.ca.kind=File", ["/model/ca/kind", "ConfigMap", "Secret"]),
         ("model.provider=gpt", ["/model/provider", "offline", "gemini", "vllm"]),
         ("model.baseUrl=api.example.com", ["/model/baseUrl", "http"]),
         ("offlineModel.errorRate=2", ["/offlineModel/errorRate", "maximum", "1"]),

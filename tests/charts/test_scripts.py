@@ -14,8 +14,7 @@ from typing import ClassVar
 from urllib.parse import parse_qs
 
 import pytest
-
-from tests.charts.conftest import CHART, ROOT
+from support.charts import CHART, ROOT
 
 CREATE = ROOT / "k8s-secrets" / "create-model-key.sh"
 START = CHART / "files" / "redis" / "start.sh"
@@ -200,7 +199,7 @@ class TestConversation:
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}"
             environment = {**os.environ, "CHAT_URL": url, "MEMORY_URL": url, "MODEL_PROVIDER": provider}
-            command = [sys.executable, CONVERSATION]
+            command = [sys.executable, str(CONVERSATION)]
             return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
         yield run

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.charts import CHART
 
 from cluster.local import redis as local_redis
 from cluster.local import trim
-from tests.charts.conftest import CHART
 
 FILES = CHART / "files" / "redis"
 PASSWORD = '\ufeff a "word" \\ of $it, é\r\n'
@@ -215,7 +215,7 @@ class TestForEver:
 
         def start(environment, seconds="0.1"):
             with log.open("w") as file:
-                command = ["/bin/sh", FILES / "trim.sh", "other", TOPIC]
+                command = ["/bin/sh", str(FILES / "trim.sh"), "other", TOPIC]
                 process = subprocess.Popen(command, env={**environment, "TRIM_SECONDS": seconds}, stderr=file)
             started.append(process)
             return process, log

@@ -111,3 +111,11 @@ def test_a_turn_is_measured_late_in_a_session_and_beside_many_users(tmp_path):
     assert [point["at"] for point in points] == [10, 20, 1, 30]
     assert all({"chat-service", "agent-memory-service", "Redis"} <= set(point["cpu_ms"]) for point in points)
     assert (tmp_path / "long.png").stat().st_size
+
+
+def test_actors_and_rounds_of_placement_are_measured_for_the_capacity(tmp_path):
+    run("bench-capacity", "--what actors,rounds --most-actors 5000", tmp_path)
+    actors, rounds = (json.loads((tmp_path / f"{kind}.json").read_text())["looks"] for kind in ("actors", "rounds"))
+    assert [(look["active"], look["failed"]) for look in actors] == [(0, 0), (5000, 0)]
+    assert {"chat-service", "chat-service's daprd"} == set(actors[0]["memory"])
+    assert all(min(look["seconds"]) > 0 for look in rounds)

@@ -114,7 +114,8 @@ async def cluster() -> AsyncIterator[Start]:
                 options = {"model_base_url": f"{url}/v1", "pod_name": f"pod-{chr(ord('a') + number)}"} | settings
                 # Clients, sidecar and model share the event loop with the service, so how late that is tells nothing.
                 shared = {"turn_late_ms": 10_000}
-                service = Service(Settings(**{"dapr_http_port": sidecar.port, "port": port} | shared | options))
+                given: dict[str, Any] = {"dapr_http_port": sidecar.port, "port": port} | shared | options
+                service = Service(Settings(**given))
                 if isinstance(sidecar, OneOfSeveral):
                     sidecar.service = service
                 sidecar.app_url = await stack.enter_async_context(serving(service.app, port))

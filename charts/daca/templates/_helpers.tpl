@@ -50,9 +50,30 @@ readinessProbe: {{ include "daca.pod.together" (list $ready .Values.probes.readi
 - {name: MODEL_NAME, value: {{ toJson .Values.model.name }}}
 - {name: MODEL_BASE_URL, value: {{ toJson .Values.model.baseUrl }}}
 - {name: MODEL_TIMEOUT_SECONDS, value: {{ include "daca.pod.text" .Values.model.timeoutSeconds }}}
+- {name: MODEL_CA_FILE, value: {{ ternary "/etc/daca/model-ca/ca.crt" "" (ne .Values.model.ca.name "") | toJson }}}
 - {name: SECRET_STORE, value: secretstore}
 - {name: MODEL_SECRET_NAME, value: {{ toJson .Values.model.existingSecret.name }}}
 - {name: MODEL_SECRET_KEY, value: {{ toJson .Values.model.existingSecret.key }}}
+{{- end }}
+
+{{/* The volume of a service that calls the model, and where it is mounted. Both take $. */}}
+{{- define "daca.modelVolume" -}}
+{{- with .Values.model.ca -}}
+{{- if .name -}}
+- name: model-ca
+  {{- $items := list (dict "key" .key "path" "ca.crt") }}
+  {{- if eq .kind "Secret" }}
+  secret: {secretName: {{ toJson .name }}, items: {{ toJson $items }}}
+  {{- else }}
+  configMap: {name: {{ toJson .name }}, items: {{ toJson $items }}}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+{{- define "daca.modelMount" -}}
+{{- if .Values.model.ca.name -}}
+- {name: model-ca, mountPath: /etc/daca/model-ca, readOnly: true}
+{{- end -}}
 {{- end }}
 
 {{/* A duration such as 1m30s in milliseconds: Helm reads one only where it moves a date. Takes the duration. */}}

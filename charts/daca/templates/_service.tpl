@@ -64,14 +64,15 @@ spec:
           resources: {{ include "daca.pod.resources" (dict "root" $root "resources" $part.resources) }}
           securityContext: {{ include "daca.pod.together" (list $v.containerSecurityContext $part.containerSecurityContext) }}
           volumeMounts:
-            - {name: tmp, mountPath: /tmp}
-            {{- range $part.extraVolumeMounts }}
-            - {{ toJson . }}
+            {{- $mounts := list "- {name: tmp, mountPath: /tmp}" }}
+            {{- if .sidecar }}
+            {{- $mounts = append $mounts (include "daca.modelMount" .root) }}
             {{- end }}
+            {{- include "daca.pod.list" (append $mounts $part.extraVolumeMounts) | nindent 12 }}
       volumes:
         {{- $volumes := list "- {name: tmp, emptyDir: {}}" }}
         {{- if .sidecar }}
-        {{- $volumes = append $volumes (include "daca.kubeApiVolume" .root) }}
+        {{- $volumes = concat $volumes (list (include "daca.kubeApiVolume" .root) (include "daca.modelVolume" .root)) }}
         {{- end }}
         {{- include "daca.pod.list" (append $volumes $part.extraVolumes) | nindent 8 }}
       {{- with include "daca.pod.placement" $part }}

@@ -266,7 +266,7 @@ class TestPodsThatGo:
         host.service.host._sessions.clear()
         host.sidecar.backend.active.clear()
         host.sidecar.backend.hosts.remove(host.sidecar)
-        for connection in list(other.service.relay._client.connector._acquired):  # type: ignore[union-attr]
+        for connection in list(other.service.relay._client.connector._acquired):
             connection.transport.abort()
 
 

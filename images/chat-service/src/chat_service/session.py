@@ -189,6 +189,7 @@ class Session:
                 reply_text=arguments.reply_text,
                 fingerprint=asked,
                 now=_now(),
+                finish_reason=arguments.finish_reason,
             )
 
         async with self._lock:
@@ -623,6 +624,7 @@ def _committed(known: Exchange | Receipt) -> dict[str, Any]:
         "session_id": known.session_id,
         "occurred_at": known.occurred_at,
         "reply_text": known.reply_text,
+        "finish_reason": known.finish_reason,
     }
 
 
