@@ -8,10 +8,8 @@ import shutil
 
 import pytest
 import yaml
-from support.charts import CHART, DAPR_APIS, LOAD_TESTS, ROOT, Rendered
-
-from tests.charts import strict
-from tests.charts.test_schema import read, resolved
+from support import strict_yaml
+from support.charts import CHART, DAPR_APIS, LOAD_TESTS, ROOT, Rendered, read, resolved
 
 NAMES = ["123", "1e3", "0x10", "true", "null", "on", "2026-11-26", "12e4567"]
 """What a release, a namespace, a secret may be called, and without quotes is something else in YAML 1.1 or 1.2."""
@@ -115,9 +113,9 @@ def test_a_text_stays_one_whatever_it_looks_like(text_of, chart, more, turn):
         chart, changed(values, lambda text: PLAIN.get(text, text)), PLAIN[release], PLAIN[namespace]
     )  # fmt: skip
     assert len(re.findall(r"plain\d+word", plain)) > 80
-    for loader in (strict.Yaml11, strict.Yaml12):
-        wanted = without_checksums(changed(strict.read(plain, loader), odd))
-        got = without_checksums(strict.read(written, loader))
+    for loader in (strict_yaml.Yaml11, strict_yaml.Yaml12):
+        wanted = without_checksums(changed(strict_yaml.read(plain, loader), odd))
+        got = without_checksums(strict_yaml.read(written, loader))
         assert sorted(json.dumps(one, sort_keys=True) for one in got) == sorted(
             json.dumps(one, sort_keys=True) for one in wanted
         )
@@ -130,14 +128,14 @@ def test_a_text_stays_one_whatever_it_looks_like(text_of, chart, more, turn):
 )
 def test_a_values_file_says_the_same_in_every_yaml(path):
     text = path.read_text()
-    assert strict.read(text, strict.Yaml11) == strict.read(text, strict.Yaml12)
+    assert strict_yaml.read(text, strict_yaml.Yaml11) == strict_yaml.read(text, strict_yaml.Yaml12)
 
 
 def test_the_readers_of_these_tests_are_strict():
     with pytest.raises(yaml.YAMLError, match="twice"):
-        strict.read("a: 1\nb: {c: 1, c: 2}", strict.Yaml12)
-    assert strict.read("[on, 1e3, x]", strict.Yaml11) == [[("bool", "on"), ("float", "1e3"), "x"]]
-    assert strict.read("[on, 0o17, x]", strict.Yaml12) == [["on", ("int", "0o17"), "x"]]
+        strict_yaml.read("a: 1\nb: {c: 1, c: 2}", strict_yaml.Yaml12)
+    assert strict_yaml.read("[on, 1e3, x]", strict_yaml.Yaml11) == [[("bool", "on"), ("float", "1e3"), "x"]]
+    assert strict_yaml.read("[on, 0o17, x]", strict_yaml.Yaml12) == [["on", ("int", "0o17"), "x"]]
 
 
 def containers(pod):

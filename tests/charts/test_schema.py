@@ -5,24 +5,11 @@ import re
 import runpy
 
 import pytest
-import yaml
-from support.charts import CHART, LOAD_TESTS, ROOT
+from support.charts import CHART, LOAD_TESTS, ROOT, read, resolved
 
 CHARTS = [CHART, LOAD_TESTS]
 # Their content is Kubernetes' own, or the user's.
 FREE = {"podSecurityContext", "containerSecurityContext", "affinity", "global", "extraPodSpec"}
-
-
-def read(path):
-    return yaml.safe_load(path.read_text())
-
-
-def resolved(schema, node):
-    """The node a $ref points to, with what is written beside the $ref on top."""
-    if "$ref" in node:
-        target = schema["definitions"][node["$ref"].rpartition("/")[2]]
-        return {**resolved(schema, target), **{key: value for key, value in node.items() if key != "$ref"}}
-    return node
 
 
 def schema_keys(schema, node, path=""):

@@ -57,3 +57,16 @@ def notes_of(chart: Path, render: "Render", folder: Path, *arguments: str) -> st
 
 Helm = Callable[..., subprocess.CompletedProcess[str]]
 Render = Callable[..., Rendered]
+
+
+def read(path: Path) -> Any:
+    """A YAML file of one document."""
+    return yaml.safe_load(path.read_text())
+
+
+def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """The node a $ref points to, with what is written beside the $ref on top."""
+    if "$ref" in node:
+        target = schema["definitions"][node["$ref"].rpartition("/")[2]]
+        return {**resolved(schema, target), **{key: value for key, value in node.items() if key != "$ref"}}
+    return node
