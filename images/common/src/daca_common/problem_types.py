@@ -157,7 +157,64 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         "Report it, with the log.",
     ),
     "model-failed": ProblemType(
-        502, "The model failed", "The model answered with an error, or with no reply. Nothing was stored.", "Try again."
+        502, "The model failed", "The model's server failed, or sent no answer that can be used.", "Send it again."
+    ),
+    "model-context-too-small": ProblemType(
+        502,
+        "The conversation is too long for the model",
+        "The conversation is longer than the model takes.",
+        "`model.contextTokens` no more than the model's context, or a model with a larger one.",
+    ),
+    "model-key-refused": ProblemType(
+        502,
+        "The model's key is refused",
+        "The API key is wrong, has expired, or may not use this model.",
+        "Put a valid key into the secret; it is taken up without a restart.",
+    ),
+    "model-moved": ProblemType(
+        502,
+        "The model's server is elsewhere",
+        "The model's server redirects to another address.",
+        "Set `model.baseUrl` to that address.",
+    ),
+    "model-not-found": ProblemType(
+        502,
+        "No such model",
+        "The model's server does not have the model, or is not where it is looked for.",
+        "Load the model there, or set `model.name`; `model.baseUrl` ends where `/chat/completions` begins.",
+    ),
+    "model-quota": ProblemType(
+        502,
+        "No quota left",
+        "The account at the model's provider has no quota left.",
+        "Raise its limit or its balance, or use another key or model.",
+    ),
+    "model-refused": ProblemType(
+        502, "The model refused", "The model, or a filter of its server, refused to answer this.", "Say it differently."
+    ),
+    "model-rejected": ProblemType(
+        502,
+        "The model rejected the request",
+        "The model's server rejected the request, and would again.",
+        "The service's log has its reason, under the trace id.",
+    ),
+    "model-reply-cut": ProblemType(
+        502,
+        "The reply was cut",
+        "The model's reply was cut at its longest length.",
+        "Ask for less, or set `model.onLength` to `answer` to get what there is.",
+    ),
+    "model-untrusted": ProblemType(
+        502,
+        "The model's server is not trusted",
+        "The certificate of the model's server is signed by no known CA.",
+        "Name the CA that signed it in `model.ca`.",
+    ),
+    "model-without-tools": ProblemType(
+        502,
+        "The model takes no tools",
+        "The model takes no tools.",
+        "Set `model.tools` to `false`, or use one that does.",
     ),
     "backlog": ProblemType(
         503,
