@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 import yaml
 from actor_load.scenario import NAMES, SCENARIOS
+from daca_common import model_failure
 from daca_common.model import PROVIDERS, ModelSettings
 from daca_common.problem_types import PREFIX, PROBLEM_TYPES, page
 
@@ -138,6 +139,9 @@ class TestScenarios:
         assert set(re.findall(r"`([a-z]+)`", told)) == set(NAMES)
 
 
+MODEL_FAILURES = [kind for kind in vars(model_failure).values() if isinstance(kind, model_failure.Kind)]
+
+
 def _status(kind):
     return PROBLEM_TYPES[kind.removeprefix(PREFIX)].status
 
@@ -155,10 +159,11 @@ class TestProblems:
         raised = set()
         for path in (ROOT / "images").glob("*/src/**/*.py"):
             raised |= set(re.findall(r'"/problems/([a-z-]+)"', path.read_text()))
+        raised |= {kind.name for kind in MODEL_FAILURES}
         assert raised == set(PROBLEM_TYPES)
 
     def test_each_is_raised_under_its_status(self):
-        wrong = []
+        wrong = [kind.name for kind in MODEL_FAILURES if PROBLEM_TYPES[kind.name].status != kind.status]
         for path in (ROOT / "images").glob("*/src/**/*.py"):
             for call in ast.walk(ast.parse(path.read_text())):
                 if not isinstance(call, ast.Call) or not ast.unparse(call.func).endswith("Problem"):
