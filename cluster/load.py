@@ -352,6 +352,8 @@ def _install(target: Target, references: Mapping[str, str], values: Mapping[str,
     if target.cluster != "current":  # where the owner decides about so strong a right
         rights.append("nodeMetrics")
     rights += _scenarios().get(values["run"].get("scenario"), [])
+    if "faults" in rights and target.cluster != "current":  # as root on its nodes: the owner decides about that, too
+        told["nodeFaults"] = {"enabled": True}
     if rights:
         told["rbac"] = dict.fromkeys(rights, True)
     arguments: list[str | Path] = ["upgrade", "--install", RELEASE, CHART, "--namespace", target.namespace]

@@ -156,7 +156,7 @@ class TestPlan:
             "image": image,
             "placementRelay": {"image": relay},
             "run": {"scenario": "tour", "users": 5},
-            "rbac": {"nodeMetrics": True},
+            "rbac": {"nodeMetrics": True, "scenarios": True},
         }
         job = ["logs", "-n", "daca", "job/load-tests-master-1", "--container"]
         assert follow == ["kubectl", "--context", context, *job, "locust", "--follow"]
@@ -421,3 +421,8 @@ class TestRun:
         asked = [json.loads(str(word).partition("=")[2]) for word in words if str(word).startswith("rbac=")]
         takes = SCENARIOS[scenario].rights if scenario in SCENARIOS else ()
         assert asked == ([dict.fromkeys(takes, True)] if takes else [])
+
+    def test_the_right_to_nodes_is_asked_for_where_the_cluster_is_of_make_up(self):
+        for name, scenario, asked in (("bare", "faults", True), ("bare", "tour", False), ("current", "faults", False)):
+            words = load._install(Target(name, "/config", "mine"), REFERENCES, {"run": {"scenario": scenario}})
+            assert ('nodeFaults={"enabled": true}' in words) is asked

@@ -135,7 +135,15 @@ class Options(BaseModel):
     faults: Annotated[str, AfterValidator(_faults)] = Field(
         "",
         description="What --scenario faults lets fail, as chat-killed,redis-killed; empty: all of "
-        f"{', '.join(FAULTS)}, of which those of a follower take several placements.",
+        f"{', '.join(FAULTS)} that the cluster can have: a follower takes several placements, some take --node-faults.",
+    )
+    node_faults: str = Field(
+        "",
+        description="CronJob whose Jobs may kill a container, freeze it, or cut off a pod, from its node; "
+        "charts/load-tests has it with nodeFaults.enabled.",
+    )
+    active_actors: Annotated[int, Field(ge=0)] = Field(
+        0, description="Actors that are active before --scenario scale, rolling and faults begin to change anything."
     )
     storm_actors: Count = Field(100_000, description="Actors that are activated.")
     idle_seconds: Seconds = Field(

@@ -49,8 +49,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
                 ("knee_p95", "knee_error_rate"),
                 (Right.CHANGE,),
             ),
-            Scenario("scale", "the number of pods changes under load", ("pods",), (Right.CHANGE,)),
-            Scenario("rolling", "every pod is replaced under load", (), (Right.CHANGE,)),
+            Scenario("scale", "the number of pods changes under load", ("pods", "active_actors"), (Right.CHANGE,)),
+            Scenario("rolling", "every pod is replaced under load", ("active_actors",), (Right.CHANGE,)),
             Scenario("storm", "many actors are activated at once", ("storm_actors",)),
             Scenario(
                 "idle",
@@ -60,7 +60,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
             ),
             Scenario("ring", "where actors live, on each number of pods", ("actors", "pods"), (Right.CHANGE,)),
             Scenario(
-                "faults", "one part after the other fails under load", ("faults",), (Right.DELETE,), verifies=True
+                "faults",
+                "one part after the other fails under load",
+                ("faults", "active_actors"),
+                (Right.DELETE,),
+                verifies=True,
             ),
         )
     }

@@ -102,6 +102,8 @@ GIVEN = [
     ("threshold", "turn:p95<300 call:rate>5", "turn:p95<300 call:rate>5"),
     ("verify", "on", "on"),
     ("memory_host", "http://memory:8001", "http://memory:8001"),
+    ("active_actors", "10000", 10000),
+    ("node_faults", "load-tests-node-faults", "load-tests-node-faults"),
 ]
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 import yaml
 from actor_load.scenario import SCENARIOS, Right
+from support.charts import LOAD_TESTS, ROOT, Rendered, notes_of
 
 from cluster import content
 from cluster.versions import VERSIONS
-from tests.charts.conftest import LOAD_TESTS, ROOT, Rendered, notes_of
 
 MASTER, WORKERS = "load-tests-master-1", "load-tests-workers-1"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -33,6 +33,7 @@ SHIPPED = {
     "a scenario": ["--set", "run.scenario=tour,thresholds.maxP95=500,rbac.nodeMetrics=true"],
     "no sidecars": ["--set", "sidecar.master=false,sidecar.workers=false"],
     "faults": ["--set", "run.scenario=faults,rbac.faults=true"],
+    "faults on nodes": ["--set", "run.scenario=faults,rbac.faults=true,nodeFaults.enabled=true"],
     "no rights": ["--set", "rbac.placement=false,rbac.scenarios=false"],
     "everything optional": ["--values", str(EVERYTHING)],
 }
@@ -189,6 +190,14 @@ class TestJobs:
         done = helm("template", name[:53], LOAD_TESTS, "--namespace", "daca", "--set", "workers=1000")
         assert done.returncode == 0, done.stderr
         assert all(len(f"{job}-999") <= 63 for job in Rendered(done.stdout).names("Job"))
+
+    @pytest.mark.parametrize("name", ["42", "1e3", "my.run", "2026.11.26"])
+    def test_a_service_may_be_called_as_the_release_is(self, helm, name):
+        done = helm("template", name, LOAD_TESTS, "--namespace", "daca", "--set", "webUI.enabled=true")
+        assert done.returncode == 0, done.stderr
+        services = Rendered(done.stdout).names("Service")
+        assert len(services) == 2
+        assert all(re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service) for service in services)
 
     def test_the_relay_stands_between_each_sidecar_and_placement(self, default, render):
         for pod in default.pods().values():
@@ -391,6 +400,11 @@ class TestRights:
         for role in ("load-tests", "load-tests-daca"):
             assert self.rules(with_faults, role) - self.rules(default, role) == {("pods", "delete")}
 
+    def test_faults_on_nodes_take_the_right_to_make_jobs(self, render):
+        without, allowed = render("--set", "rbac.faults=true"), render(*SHIPPED["faults on nodes"])
+        assert self.rules(allowed) - self.rules(without) == {("cronjobs", "get"), ("jobs", "create"), ("jobs", "get")}
+        assert self.rules(allowed, "load-tests-daca") == self.rules(without, "load-tests-daca")
+
     def test_each_can_be_left_out(self, render):
         rendered = render("--set", "rbac.placement=false,rbac.scenarios=false")
         assert rendered.names("Role") == rendered.names("RoleBinding") == set()
@@ -405,6 +419,36 @@ class TestRights:
         rendered = render("--set", "run.options.deployment=other")
         apps = [rule for rule in rendered.get("Role", "load-tests")["rules"] if rule["apiGroups"] == ["apps"]]
         assert [rule["resourceNames"] for rule in apps] == [["other"]] * 2
+
+
+class TestFaultsOnNodes:
+    def test_there_is_nothing_of_them_unless_they_are_asked_for(self, default, render):
+        for rendered in (default, render(*SHIPPED["faults"])):
+            assert rendered.names("CronJob") == set()
+            assert "--node-faults" not in told(rendered.pods()[MASTER])
+
+    def test_the_job_that_the_master_makes_ends_by_itself_and_has_no_more_rights_than_it_takes(self, render):
+        rendered = render(*SHIPPED["faults on nodes"])
+        name = option(rendered.pods()[MASTER], "node-faults")
+        spec = rendered.get("CronJob", name)["spec"]
+        assert spec["suspend"] is True
+        job = spec["jobTemplate"]["spec"]
+        assert job["activeDeadlineSeconds"] < 300
+        assert job["backoffLimit"] == 0
+        assert job["ttlSecondsAfterFinished"] > 0
+        pod = job["template"]["spec"]
+        assert (pod["hostPID"], pod["automountServiceAccountToken"]) == (True, False)
+        assert "hostNetwork" not in pod
+        (container,) = pod["containers"]
+        context = container["securityContext"]
+        assert "privileged" not in context
+        assert context["capabilities"] == {"drop": ["ALL"], "add": ["KILL", "SYS_PTRACE", "SYS_ADMIN", "NET_ADMIN"]}
+
+    def test_a_release_that_is_removed_takes_them_along(self, render):
+        rendered = render(*SHIPPED["faults on nodes"])
+        labels = rendered.get("CronJob", "load-tests-node-faults")["spec"]["jobTemplate"]["metadata"]["labels"]
+        selected = {"app.kubernetes.io/instance": "load-tests", "app.kubernetes.io/part-of": "load-tests"}
+        assert selected.items() <= labels.items(), "`make load` deletes what has these"
 
 
 @pytest.mark.parametrize(
@@ -441,6 +485,8 @@ def test_a_wrong_value_is_told_by_its_name(refusal, setting, said):
         ("run.scenario=tour,run.shape=ramp", "set run.shape=constant, or run.scenario=none"),
         ("run.scenario=tour,rbac.scenarios=false", "set rbac.scenarios=true"),
         ("run.scenario=faults", "set rbac.faults=true"),
+        ("nodeFaults.enabled=true", "set rbac.faults=true, or nodeFaults.enabled=false"),
+        ("run.options.node-faults=x", "set nodeFaults.enabled instead"),
         ("run.options.namespace=other", "run.options.namespace has a value of its own: set helm's own -n instead"),
         ("run.options.max-p95=5", "set thresholds.maxP95 instead"),
         ("run.options.threshold=turn:p95<3", "set thresholds.expressions instead"),

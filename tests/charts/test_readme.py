@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 import yaml
+from support.charts import DAPR_APIS, ROOT, Rendered
 
 from cluster.deploy import DAPR_NAMESPACE, DAPR_RELEASE, DAPR_REPOSITORY, RELEASE
 from cluster.target import DEFAULT_NAMESPACE
 from cluster.versions import VERSIONS
-from tests.charts.conftest import DAPR_APIS, ROOT, Rendered
 
 TOOLS = ("docker", "kind", "minikube", "helm", "kubectl", "curl")
 REDIS = f"docker.io/library/redis:{VERSIONS['REDIS_VERSION']}"

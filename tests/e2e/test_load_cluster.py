@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cluster import load
+from cluster.client import CHAT
 from cluster.versions import ROOT
 
 # The first of them builds the image.
@@ -120,6 +121,27 @@ def test_without_its_master_a_run_is_over_and_no_pod_stays(cluster):
     assert process.returncode != 0
     assert "error: the master's pod is gone: the run was ended" in said
     assert pods(cluster) == []
+
+
+def test_what_happens_on_a_node_takes_no_pod_away_and_fails_no_turn(cluster):
+    """A container is killed, another is frozen; each from a pod on its node that is gone afterwards."""
+    before = restarts(cluster)
+    process = begin("SCENARIO=faults", "USERS=5", "LOAD_OPTIONS=--faults chat-app-killed,redis-hangs --retries 10")
+    said = end(process)
+    assert process.returncode == 0, said
+    after = restarts(cluster)
+    assert after.keys() == before.keys()
+    assert sorted(after[pod] - before[pod] for pod in after) == [0, 1]
+    assert pods(cluster) == []
+    shutil.rmtree(folder_of(said))
+
+
+def restarts(cluster):
+    """Pod -> how often the containers of chat pods were started again."""
+    return {
+        pod.metadata.name: sum(status.restart_count for status in pod.status.container_statuses)
+        for pod in cluster.pods(CHAT)
+    }
 
 
 def test_a_wrong_namespace_is_one_line():

@@ -60,7 +60,7 @@ class UserSessionActor(Actor, SessionInterface):
 
     async def history(self) -> list[dict[str, Any]]:
         """The last exchanges."""
-        return list(await self._state_manager.get_state(self._key))  # 173
+        return list(await self._state_manager.get_state(self._key) or [])  # 173, 174
 
 
 @app.on_event("startup")  # 254
