@@ -159,13 +159,13 @@ class NodeJob:
         )
         with _told("get", "cronjobs", self._namespace, missing):
             read = self._batch.read_namespaced_cron_job
-            found = read(options.node_faults, self._namespace, _request_timeout=10).spec.job_template
+            found: Any = read(options.node_faults, self._namespace, _request_timeout=10).spec.job_template
         found.spec.template.spec.node_name = node
         found.spec.template.spec.containers[0].args = arguments
         metadata = {"generateName": f"{options.node_faults}-", "labels": found.metadata.labels}
-        body = {"metadata": metadata, "spec": found.spec}
+        body: Any = {"metadata": metadata, "spec": found.spec}
         with _told("create", "jobs", self._namespace):
-            made = self._batch.create_namespaced_job(self._namespace, body, _request_timeout=10)
+            made: Any = self._batch.create_namespaced_job(self._namespace, body, _request_timeout=10)
         self._name: str = made.metadata.name
 
     def is_done(self) -> bool:

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+from typing import Any
 
 import pytest
 import yaml
@@ -241,7 +242,7 @@ class TestWhatTheChartSetsToo:
             "extraEnv": {item["name"]: "" for item in pod["spec"]["containers"][0].get("env", [])},
         }
         mine = {field: {key: "mine" for key in keys if key not in self.REFUSED} for field, keys in own.items()}
-        settings = {
+        settings: dict[str, Any] = {
             f"{part}.podLabels".strip("."): mine["podLabels"],
             f"{part}.podAnnotations".strip("."): mine["podAnnotations"],
         }
