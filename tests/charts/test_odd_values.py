@@ -23,7 +23,7 @@ REFERENCE = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*(:[\w][\w.-]{0,127
 def filled(schema, node, texts):
     """Values with the next of ``texts`` wherever a schema lets one write a text; None where it does not."""
     node = resolved(schema, node)
-    kinds = node.get("type", "object")
+    kinds = node.get("type", "none: its generator puts names in")
     if "enum" in node or not re.search(node.get("pattern", ""), "plain0word"):
         return None
     if "string" in kinds:
