@@ -63,15 +63,16 @@ class Runs:
         """
         told = {name: _read(folder / f"{name}.json") for name in FILES}
         turns, first_turns = (_steps(told[name]["steps"]) for name in ("turns", "first-turns"))
-        kept = [[step for step in steps if step.elsewhere <= DISTURBED] for steps in (turns, first_turns)]
+        kept, first_kept = ([step for step in steps if step.elsewhere <= DISTURBED] for steps in (turns, first_turns))
         return cls(
-            *kept,
+            kept,
+            first_kept,
             told["calls"]["calls_a_turn"],
             [actors.Look(**look) for look in told["actors"]["looks"]],
             [users.Look(**look) for look in told["users"]["looks"]],
             [rounds.Look(**look) for look in told["rounds"]["looks"]],
             {name: found["about"] for name, found in told.items()},
-            len(turns) + len(first_turns) - sum(map(len, kept)),
+            len(turns) + len(first_turns) - len(kept) - len(first_kept),
         )
 
 

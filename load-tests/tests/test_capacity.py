@@ -53,7 +53,7 @@ def planted(*, four_pods_more=0.0):
         ],
         users=[
             users.Look(
-                characters, turns, 100, {"history": 100 * (3000 + turns * (500 + 2 * characters))}, {"reply": 10}
+                characters, turns, 100, {"history": int(100 * (3000 + turns * (500 + 2 * characters)))}, {"reply": 10}
             )
             for turns in (5, 10, 20, 40)
             for characters in (150.0, 700.0)

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+from typing import Any
 
 import pytest
 import yaml
@@ -241,7 +242,7 @@ class TestWhatTheChartSetsToo:
             "extraEnv": {item["name"]: "" for item in pod["spec"]["containers"][0].get("env", [])},
         }
         mine = {field: {key: "mine" for key in keys if key not in self.REFUSED} for field, keys in own.items()}
-        settings = {
+        settings: dict[str, Any] = {
             f"{part}.podLabels".strip("."): mine["podLabels"],
             f"{part}.podAnnotations".strip("."): mine["podAnnotations"],
         }
@@ -334,9 +335,10 @@ class TestDefaults:
 class TestWaysOut:
     @pytest.mark.parametrize("part", ["chatService", "agentMemoryService", "offlineModel", "redis"])
     def test_a_pod_takes_more_of_what_pods_have(self, rendered, validate, part):
+        mounts = [{"name": "ca", "mountPath": "/ca"}, {"name": "ca", "mountPath": "/other/ca"}]
         told = {
             f"{part}.extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
-            f"{part}.extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+            f"{part}.extraVolumeMounts": mounts,
             f"{part}.initContainers": [{"name": "proxy", "image": "x", "restartPolicy": "Always"}],
             f"{part}.extraPodSpec": {"runtimeClassName": "gvisor"},
             "extraManifests": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}}],
@@ -345,7 +347,7 @@ class TestWaysOut:
         spec = found.pods()[PARTS[part]]["spec"]
         assert spec["runtimeClassName"] == "gvisor"
         assert told[f"{part}.extraVolumes"][0] in spec["volumes"]
-        assert told[f"{part}.extraVolumeMounts"][0] in spec["containers"][0]["volumeMounts"]
+        assert [one for one in mounts if one in spec["containers"][0]["volumeMounts"]] == mounts
         assert told[f"{part}.initContainers"][0] in spec["initContainers"]
         for document in found.documents:
             validate(json.dumps(document))

@@ -155,6 +155,19 @@ def test_a_release_changes_hands_between_helm_3_and_4(release):
     assert "Hi there" in release.chat("What did I say before?")
 
 
+def test_a_secret_that_could_not_work_is_refused_by_name(release):
+    core, namespace = release.kube.core, release.namespace
+    core.create_namespaced_secret(namespace, {"metadata": {"name": "echoed"}, "stringData": {"token": "secret\n"}})
+    try:
+        for major in (3, 4):
+            settings = ("--set", "dapr.appToken.existingSecret.name=echoed")
+            told = release.helm(major, "upgrade", RELEASE, CHART, "--reuse-values", "--dry-run=server", *settings)
+            assert told.returncode != 0
+            assert "dapr.appToken.existingSecret.name is echoed" in told.stdout
+    finally:
+        core.delete_namespaced_secret("echoed", namespace)
+
+
 @pytest.fixture
 def injector_away(cluster):
     """Dapr's injector does not answer until the test says so, by calling this, or ends."""

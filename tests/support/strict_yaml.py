@@ -22,7 +22,7 @@ class Yaml11(_NoKeyTwice):
 class Yaml12(_NoKeyTwice):
     """The core schema of YAML 1.2, in which `on` is text and 0o17 a number."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]  # PyYAML's is a class variable, too
 
 
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"

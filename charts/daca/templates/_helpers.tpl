@@ -50,7 +50,7 @@ readinessProbe: {{ include "daca.pod.together" (list $ready .Values.probes.readi
 - {name: MODEL_NAME, value: {{ toJson .Values.model.name }}}
 - {name: MODEL_BASE_URL, value: {{ toJson .Values.model.baseUrl }}}
 - {name: MODEL_TIMEOUT_SECONDS, value: {{ include "daca.pod.text" .Values.model.timeoutSeconds }}}
-- {name: MODEL_CA_FILE, value: {{ ternary "/etc/daca/model-ca/ca.crt" "" (ne .Values.model.ca.name "") | toJson }}}
+- {name: MODEL_CA_FILE, value: {{ empty (.Values.model.ca | default dict).name | ternary "" "/etc/daca/model-ca/ca.crt" | toJson }}}
 - {name: SECRET_STORE, value: secretstore}
 - {name: MODEL_SECRET_NAME, value: {{ toJson .Values.model.existingSecret.name }}}
 - {name: MODEL_SECRET_KEY, value: {{ toJson .Values.model.existingSecret.key }}}
@@ -71,7 +71,7 @@ readinessProbe: {{ include "daca.pod.together" (list $ready .Values.probes.readi
 {{- end -}}
 {{- end }}
 {{- define "daca.modelMount" -}}
-{{- if .Values.model.ca.name -}}
+{{- if (.Values.model.ca | default dict).name -}}
 - {name: model-ca, mountPath: /etc/daca/model-ca, readOnly: true}
 {{- end -}}
 {{- end }}

@@ -64,11 +64,13 @@ spec:
           resources: {{ include "daca.pod.resources" (dict "root" $root "resources" $part.resources) }}
           securityContext: {{ include "daca.pod.together" (list $v.containerSecurityContext $part.containerSecurityContext) }}
           volumeMounts:
-            {{- $mounts := list "- {name: tmp, mountPath: /tmp}" }}
-            {{- if .sidecar }}
-            {{- $mounts = append $mounts (include "daca.modelMount" .root) }}
+            - {name: tmp, mountPath: /tmp}
+            {{- if and .sidecar (include "daca.modelMount" .root) }}
+            {{- include "daca.modelMount" .root | nindent 12 }}
             {{- end }}
-            {{- include "daca.pod.list" (append $mounts $part.extraVolumeMounts) | nindent 12 }}
+            {{- range $part.extraVolumeMounts }}
+            - {{ toJson . }}
+            {{- end }}
       volumes:
         {{- $volumes := list "- {name: tmp, emptyDir: {}}" }}
         {{- if .sidecar }}

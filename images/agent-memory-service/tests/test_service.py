@@ -36,6 +36,7 @@ async def test_the_api_is_documented(client: httpx2.AsyncClient) -> None:
         "/",
         "/memories/{user_id}",
         "/memories/{user_id}/initialize",
+        "/memories/{user_id}/sessions",
         "/conversations",
         "/conversations/{session_id}",
         "/dead-letters",

@@ -302,8 +302,8 @@ async def test_an_answer_that_nobody_expected_is_told_and_asked_for_again(
     records = [record for record in caplog.records if record.message == "summary not rolled up"]
     assert records
     for record in records:
-        told = record.__dict__
-        assert (bool(told["error"]), bool(told["cause"]), len(told["trace_id"])) == (True, True, 32)
+        line = record.__dict__
+        assert (bool(line["error"]), bool(line["cause"]), len(line["trace_id"])) == (True, True, 32)
     assert not any("secret" in str(record.__dict__) for record in caplog.records)
 
 

@@ -258,13 +258,13 @@ async def test_a_reply_that_was_cut_is_answered_with_its_reason_or_refused_by_se
     model: Model, streamed: bool, finish: str, setting: str, kind: str
 ):
     model.messages, model.finish = [{"role": "assistant", "content": "Once upon"}], finish
-    on_token = (lambda _: None) if streamed else None
+    more: dict[str, Any] = {"on_token": (lambda _: None) if streamed else None}
     if streamed:
         model.odd = ("text/event-stream", chunk({"content": "Once upon"}) + chunk({}, finish))
-    cut = await reply(model.port, on_token=on_token, **{setting: "answer"})
+    cut = await reply(model.port, **more | {setting: "answer"})
     assert (cut.text, cut.finish) == ("Once upon", finish)
     with pytest.raises(Problem) as refused:
-        await reply(model.port, on_token=on_token, **{setting: "refuse"})
+        await reply(model.port, **more | {setting: "refuse"})
     assert (refused.value.status, refused.value.kind) == (502, f"/problems/{kind}")
 
 

@@ -12,7 +12,8 @@ from aiohttp import web
 from daca_common import model, model_failure
 from daca_common.dapr import DaprClient
 from daca_common.model import ModelClient, ModelSettings
-from daca_common.model_failure import ModelFailed
+from daca_common.model_failure import Kind, ModelFailed
+from daca_common.problem_types import PROBLEM_TYPES
 from support.certificates import Authority
 from support.sidecar import FakeSidecar
 
@@ -308,3 +309,10 @@ class TestTls:
             file.write_text(content)
         with pytest.raises(ValueError, match=r"MODEL_CA_FILE '.*/ca.crt'.*model.ca.key"):
             ModelSettings(model_ca_file=str(file))
+
+
+def test_every_way_of_failing_is_a_problem_of_the_catalogue() -> None:
+    kinds = [kind for kind in vars(model_failure).values() if isinstance(kind, Kind)]
+    assert {kind.name: kind.status for kind in kinds} == {
+        name: known.status for name, known in PROBLEM_TYPES.items() if name.startswith("model-")
+    }

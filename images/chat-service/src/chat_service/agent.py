@@ -206,7 +206,7 @@ def _problem(failed: ModelFailed) -> Problem:
     again = "; send it again." if kind.passes else "."
     headers = {"Retry-After": str(failed.retry_after)} if kind.passes and kind.status != 502 else {}
     detail = f"{failed.detail} Nothing was stored{again}"
-    return Problem(kind.status, detail, kind=f"/problems/{kind.name}", headers=headers)
+    return Problem(kind.status, detail, kind=kind.type, headers=headers)
 
 
 async def _use(call: ToolCall) -> str:

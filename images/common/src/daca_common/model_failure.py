@@ -18,8 +18,8 @@ About = Literal["model", "answer", "text"]
 class Kind:
     """A way of failing."""
 
-    name: str
-    """The last part of the problem's type."""
+    type: str
+    """That of the problem."""
     status: int
     """What a client is answered."""
     about: About
@@ -30,67 +30,80 @@ class Kind:
     passes: bool = False
     """Whether the same may be answered a little later, without anybody doing anything."""
 
+    @property
+    def name(self) -> str:
+        """The last part of the problem's type."""
+        return self.type.rpartition("/")[2]
 
-FAILED: Final = Kind("model-failed", 502, "answer", "The model's server sent no answer that can be used.", passes=True)
-BROKEN: Final = Kind("model-failed", 502, "model", "The model's server failed.", passes=True)
-UNAVAILABLE: Final = Kind("model-unavailable", 503, "model", "The model is not available.", passes=True)
-TIMEOUT: Final = Kind("model-timeout", 504, "model", "The model did not answer in time.", passes=True)
-KEY_MISSING: Final = Kind("model-key-missing", 503, "model", "The model's API key is missing.")
+
+FAILED: Final = Kind(
+    "/problems/model-failed", 502, "answer", "The model's server sent no answer that can be used.", passes=True
+)
+BROKEN: Final = Kind("/problems/model-failed", 502, "model", "The model's server failed.", passes=True)
+UNAVAILABLE: Final = Kind("/problems/model-unavailable", 503, "model", "The model is not available.", passes=True)
+TIMEOUT: Final = Kind("/problems/model-timeout", 504, "model", "The model did not answer in time.", passes=True)
+KEY_MISSING: Final = Kind("/problems/model-key-missing", 503, "model", "The model's API key is missing.")
 KEY_REFUSED: Final = Kind(
-    "model-key-refused",
+    "/problems/model-key-refused",
     502,
     "model",
     "The model's server does not take the API key: it is wrong, has expired, or may not use this model. Put a valid "
     "one into the secret (k8s-secrets/README.md says how); it is taken up without a restart.",
 )
 QUOTA: Final = Kind(
-    "model-quota",
+    "/problems/model-quota",
     502,
     "model",
     "The account at the model's provider has no quota left. Raise its limit or its balance there, or use another key, "
     "model.name or model.provider.",
 )
 NOT_FOUND: Final = Kind(
-    "model-not-found",
+    "/problems/model-not-found",
     502,
     "model",
     "The model's server does not have the model, or is not where it is looked for. Load it there (`ollama pull`, "
     "`vllm serve`), or set model.name; model.baseUrl ends where /chat/completions begins, mostly in /v1.",
 )
 NO_TOOLS: Final = Kind(
-    "model-without-tools",
+    "/problems/model-without-tools",
     502,
     "model",
     "The model takes no tools. Set model.tools=false, use a model that does, or let its server take them (vLLM: "
     "--enable-auto-tool-choice and --tool-call-parser).",
 )
 CONTEXT: Final = Kind(
-    "model-context-too-small",
+    "/problems/model-context-too-small",
     502,
     "text",
     "The conversation is longer than the model takes. Set model.contextTokens to no more than the model's context, or "
     "use a model with a larger one.",
 )
 UNTRUSTED: Final = Kind(
-    "model-untrusted",
+    "/problems/model-untrusted",
     502,
     "model",
     "The certificate of the model's server is not trusted. Name the CA that signed it in model.ca.",
 )
 MOVED: Final = Kind(
-    "model-moved", 502, "model", "The model's server redirects to another address. Set model.baseUrl to that address."
+    "/problems/model-moved",
+    502,
+    "model",
+    "The model's server redirects to another address. Set model.baseUrl to that address.",
 )
 REFUSED: Final = Kind(
-    "model-refused", 502, "text", "The model, or a filter of its server, refused to answer this. Say it differently."
+    "/problems/model-refused",
+    502,
+    "text",
+    "The model, or a filter of its server, refused to answer this. Say it differently.",
 )
 CUT: Final = Kind(
-    "model-reply-cut",
+    "/problems/model-reply-cut",
     502,
     "text",
     "The model's reply was cut at its longest length. Ask for less, or set model.onLength=answer to get what there is.",
 )
 REJECTED: Final = Kind(
-    "model-rejected",
+    "/problems/model-rejected",
     502,
     "text",
     "The model's server rejected the request, and would again. The service's log has its reason.",

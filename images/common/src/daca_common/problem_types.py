@@ -156,8 +156,73 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         "A fault of the service. Its log has it under the trace id that the answer's header `Trace-Id` names.",
         "Report it, with the log.",
     ),
+    "model-context-too-small": ProblemType(
+        502,
+        "Too long for the model",
+        "The conversation is longer than what the model takes. Nothing was stored.",
+        "Its operator sets `model.contextTokens` to no more than the model's context, or uses another model.",
+    ),
     "model-failed": ProblemType(
-        502, "The model failed", "The model answered with an error, or with no reply. Nothing was stored.", "Try again."
+        502,
+        "The model failed",
+        "The model's server broke, or sent no answer that can be used. Nothing was stored.",
+        "Try again. Where it stays so: does `model.baseUrl` end where `/chat/completions` begins?",
+    ),
+    "model-key-refused": ProblemType(
+        502,
+        "The key is not taken",
+        "The model's server does not take the API key, or it can be none. Nothing was stored.",
+        "Its operator puts a valid key into the secret; it is taken up without a restart.",
+    ),
+    "model-moved": ProblemType(
+        502,
+        "The model has moved",
+        "The model's server redirects to another address. Nothing was stored.",
+        "Its operator sets `model.baseUrl` to that address.",
+    ),
+    "model-not-found": ProblemType(
+        502,
+        "No such model",
+        "The model's server does not have the model, or is not where it is looked for. Nothing was stored.",
+        "Its operator loads the model there, or sets `model.name` or `model.baseUrl`.",
+    ),
+    "model-quota": ProblemType(
+        502,
+        "No quota left",
+        "The account at the model's provider has no quota left. Nothing was stored.",
+        "Its operator raises the limit or the balance there.",
+    ),
+    "model-refused": ProblemType(
+        502,
+        "The model refuses",
+        "The model, or a filter of its server, does not answer this, or cut the reply while `model.onContentFilter` is "
+        "`refuse`. Nothing was stored.",
+        "Say it differently.",
+    ),
+    "model-rejected": ProblemType(
+        502,
+        "The request was rejected",
+        "The model's server rejected the request, and would again. Nothing was stored.",
+        "The service's log has the server's reason.",
+    ),
+    "model-reply-cut": ProblemType(
+        502,
+        "The reply was cut",
+        "The reply got longer than the model's server lets it be, and `model.onLength` is `refuse`, or nothing of it "
+        "was left. Nothing was stored.",
+        "Ask for less.",
+    ),
+    "model-untrusted": ProblemType(
+        502,
+        "The model's certificate is not trusted",
+        "The certificate of the model's server is not of a CA that is trusted. Nothing was stored.",
+        "Its operator names the CA in `model.ca`.",
+    ),
+    "model-without-tools": ProblemType(
+        502,
+        "The model takes no tools",
+        "The model was sent a tool and takes none. Nothing was stored.",
+        "Its operator sets `model.tools` to `false`, or lets the model's server take tools.",
     ),
     "backlog": ProblemType(
         503,
