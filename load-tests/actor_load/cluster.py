@@ -153,20 +153,22 @@ class NodeJob:
         self._batch: Any = kubernetes.client.BatchV1Api(client)
         self._core: Any = kubernetes.client.CoreV1Api(client)
         self._namespace = options.namespace
+        self._name = self._make(options.node_faults, node, arguments)
+
+    def _make(self, cron_job: str, node: str, arguments: list[str]) -> str:
         missing = (
-            f"there is no CronJob {options.node_faults} in namespace {self._namespace}: charts/load-tests has it with "
+            f"there is no CronJob {cron_job} in namespace {self._namespace}: charts/load-tests has it with "
             "nodeFaults.enabled=true"
         )
         with _told("get", "cronjobs", self._namespace, missing):
-            read = self._batch.read_namespaced_cron_job
-            found: Any = read(options.node_faults, self._namespace, _request_timeout=10).spec.job_template
-        found.spec.template.spec.node_name = node
-        found.spec.template.spec.containers[0].args = arguments
-        metadata = {"generateName": f"{options.node_faults}-", "labels": found.metadata.labels}
-        body: Any = {"metadata": metadata, "spec": found.spec}
+            found = self._batch.read_namespaced_cron_job(cron_job, self._namespace, _request_timeout=10)
+        job = found.spec.job_template
+        job.spec.template.spec.node_name = node
+        job.spec.template.spec.containers[0].args = arguments
+        body = {"metadata": {"generateName": f"{cron_job}-", "labels": job.metadata.labels}, "spec": job.spec}
         with _told("create", "jobs", self._namespace):
-            made: Any = self._batch.create_namespaced_job(self._namespace, body, _request_timeout=10)
-        self._name: str = made.metadata.name
+            made = self._batch.create_namespaced_job(self._namespace, body, _request_timeout=10)
+        return str(made.metadata.name)
 
     def is_done(self) -> bool:
         """Whether it has done what it was told.

@@ -4,7 +4,7 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
-from actor_load import node_faults
+from actor_load import cluster, node_faults
 from actor_load.cluster import Container
 from actor_load.errors import LoadError
 from actor_load.faults import FAULTS
@@ -219,3 +219,48 @@ def test_a_follower_is_taken_only_where_there_is_one(happens, monkeypatch):
     assert set(FAULTS) - set(faults._possible(Options(node_faults="there"))) == followers
     with pytest.raises(LoadError, match=r"a placement pod that follows is killed: there is none among a; .*values-ha"):
         happens("placement-follower-killed", Pods(names=("a",)), leaders=("a",))
+
+
+class Batch:
+    """Stands for the API of Jobs, with a suspended CronJob."""
+
+    def __init__(self, status):
+        self.made = []
+        self.status = status
+        container = SimpleNamespace(args=[])
+        pod = SimpleNamespace(spec=SimpleNamespace(node_name=None, containers=[container]))
+        template = SimpleNamespace(metadata=SimpleNamespace(labels={"a": "b"}), spec=SimpleNamespace(template=pod))
+        self.cron_job = SimpleNamespace(spec=SimpleNamespace(job_template=template))
+
+    def read_namespaced_cron_job(self, name, namespace, **_):
+        return self.cron_job
+
+    def create_namespaced_job(self, namespace, body, **_):
+        self.made.append((namespace, body))
+        return SimpleNamespace(metadata=SimpleNamespace(name="job-1"))
+
+    def read_namespaced_job(self, name, namespace, **_):
+        return SimpleNamespace(status=self.status)
+
+    def list_namespaced_pod(self, namespace, label_selector, **_):
+        end = SimpleNamespace(message="no process of container c1", reason="Error")
+        status = SimpleNamespace(container_statuses=[SimpleNamespace(state=SimpleNamespace(terminated=end))])
+        return SimpleNamespace(items=[SimpleNamespace(status=status)])
+
+
+@pytest.mark.parametrize(("succeeded", "failed"), [(None, None), (1, None), (None, 1)])
+def test_a_job_is_made_of_the_cron_job_and_says_why_it_failed(monkeypatch, succeeded, failed):
+    batch = Batch(SimpleNamespace(succeeded=succeeded, failed=failed))
+    monkeypatch.setattr(cluster, "api_client", lambda _: None)
+    monkeypatch.setattr(cluster.kubernetes.client, "BatchV1Api", lambda _: batch)
+    monkeypatch.setattr(cluster.kubernetes.client, "CoreV1Api", lambda _: batch)
+    job = cluster.NodeJob(Options(namespace="mine", node_faults="node-faults"), "node-1", ["kill", "c1"])
+    ((namespace, body),) = batch.made
+    pod = body["spec"].template.spec
+    assert (namespace, body["metadata"]) == ("mine", {"generateName": "node-faults-", "labels": {"a": "b"}})
+    assert (pod.node_name, pod.containers[0].args) == ("node-1", ["kill", "c1"])
+    if failed:
+        with pytest.raises(LoadError, match="job job-1 failed: no process of container c1"):
+            job.is_done()
+    else:
+        assert job.is_done() is bool(succeeded)
