@@ -244,10 +244,9 @@ async def test_a_failed_model_call_stores_nothing_and_frees_the_session_at_once(
 
 
 async def test_the_lease_is_renewed_while_the_model_runs():
-    bench = Bench(lease_seconds=0.06)
-    bench.agent.during = lambda: asyncio.sleep(0.2)
+    bench = Bench(lease_seconds=1.5)
+    bench.agent.during = lambda: until(lambda: bench.actors.calls.count("RenewTurn") > 3, 20)
     await asyncio.gather(bench.take("slow"), bench.take("next"))
-    assert bench.actors.calls.count("RenewTurn") >= 3
     assert len(bench.agent.contexts) == 2  # neither ran twice
 
 
