@@ -209,7 +209,7 @@ def dapr_chart() -> Path:
 
 
 def sources(tool: Tool, module: str) -> Path:
-    """The read-only folder that Go keeps the files of ``module`` (``path@version``) in, which ``tool`` is built from."""
+    """Where Go keeps the files of ``module`` (``path@version``), which ``tool`` is built from; read-only."""
     downloaded = run(["go", "-C", tool.module, "mod", "download", "-json", module], env=_go_environment())
     return Path(json.loads(downloaded)["Dir"])
 

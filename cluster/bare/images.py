@@ -154,7 +154,7 @@ def build_image(reference: str, context: Path, target: str) -> None:
     with exclusive():
         ensure_python()
         with step(f"{reference} is in the registry"):
-            _bud(context / service / "Dockerfile", context, reference, {"PYTHON_IMAGE": python_image()}, target)
+            _bud(context / service / "Dockerfile", context, reference, {"PYTHON_IMAGE": python_image()}, target=target)
             _push(reference, reference)
         _prune(reference, "skaffold-", kept=KEPT_TAGS)
 
@@ -222,6 +222,7 @@ def _bud(
     context: Path,
     tag: str,
     arguments: Mapping[str, str],
+    *,
     target: str = "",
     mounts: Mapping[str, Path] | None = None,
 ) -> None:

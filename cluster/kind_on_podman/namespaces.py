@@ -4,11 +4,12 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -152,18 +153,29 @@ def _modules() -> Iterator[None]:
 
 
 def _clear() -> None:
-    """Removes what a run has written, of which all processes have ended.
+    """Ends what a run has left running, which is none unless it was killed, and removes what it has written.
 
     Raises:
         CommandError: something is still there.
     """
     end = time.monotonic() + GONE_SECONDS
     while (left := machine.cgroups([NAME])) and time.monotonic() < end:
+        for group in left:
+            for pid in _members(group):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         machine.remove_cgroups(NAME)
         time.sleep(POLL_SECONDS)
     if left:
         raise CommandError(f"left behind: cgroup {left[0]}")
     run_tool(["rm", "--recursive", "--force", "--one-file-system", RUN])
+
+
+def _members(group: Path) -> list[int]:
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError:  # it has gone meanwhile
+        return []
 
 
 def _write_settings() -> None:
@@ -250,6 +262,8 @@ def _run(command: Sequence[str]) -> int:
     try:
         _wait_for_network(process)
         pasta = subprocess.Popen([*_WITH_PARENT, *_internet(bare, process.pid)], cwd="/")
+        for group in machine.cgroups([NAME]):  # the ones at the top: nothing has made others yet
+            (group / "cgroup.procs").write_text(str(pasta.pid))
         if process.stdin:
             process.stdin.close()
         return process.wait()
