@@ -98,6 +98,14 @@ bench-activations: setup ## 100,000 actors activated with a write, deactivated, 
 bench-long: setup ## what a turn takes at message 10,000 of a session, and beside 100,000 users: BENCH_OPTIONS=
 	@$(RUN) -m cluster bench-long
 
+.PHONY: bench-capacity
+bench-capacity: setup ## what `make capacity` works with, half an hour on a quiet machine: BENCH_OPTIONS=
+	@$(RUN) -m cluster bench-capacity
+
+.PHONY: capacity
+capacity: setup ## what many users take, and what ends first, from measured runs: docs/capacity.md: BENCH_OPTIONS=
+	@$(RUN) -m cluster capacity
+
 # Tools that tests use are built before them: that may take longer than a test may.
 built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 
@@ -106,7 +114,11 @@ built = @for tool in $(1); do $(RUN) -m cluster which $$tool >/dev/null; done
 check: setup ## lint, types, unit and chart tests; needs no cluster
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%/src) charts/generate_schema.py charts/daca/files load-tests/locustfile.py load-tests/actor_load load-tests/bench
+	$(VENV)/bin/mypy cluster $(PACKAGES:%=images/%) charts/generate_schema.py charts/daca/files load-tests tests
+	PYTHONPATH=load-tests $(VENV)/bin/lint-imports --no-logo --no-cache
+	for folder in $(PACKAGES:%=images/%); do $(VENV)/bin/deptry --config $$folder/pyproject.toml $$folder/src; done
+	$(VENV)/bin/deptry --config load-tests/pyproject.toml load-tests
+	$(VENV)/bin/deptry .
 	$(VENV)/bin/yamllint --strict .
 	$(VENV)/bin/biome lint --error-on-warnings .
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yaml
@@ -115,6 +127,11 @@ check: setup ## lint, types, unit and chart tests; needs no cluster
 	for helm in helm3 helm; do "$$($(RUN) -m cluster which $$helm)" lint --strict --quiet charts/daca charts/load-tests; done
 	$(call built,kind skaffold chromium)
 	$(VENV)/bin/pytest -m "not e2e" -n 4 --dist worksteal
+
+.PHONY: coverage
+coverage: setup ## which lines the unit and chart tests run
+	$(call built,kind skaffold chromium)
+	$(VENV)/bin/pytest -m "not e2e" -n 4 --dist worksteal --cov --cov-report=term
 
 .PHONY: e2e
 e2e: setup ## the tests that need the cluster of `make up`

@@ -7,13 +7,14 @@ from contextlib import redirect_stdout
 from typing import Final
 
 from cluster import binaries, browser
-from cluster.bench import bench
+from cluster.bench import COMMANDS, bench
 from cluster.chat import chat
 from cluster.down import down
 from cluster.errors import exit_code
 from cluster.inspect import inspect
+from cluster.load import DEFAULT_SCENARIO, load
 from cluster.load import Settings as LoadSettings
-from cluster.load import load
+from cluster.load import names as load_scenarios
 from cluster.load import plan as load_plan
 from cluster.local.command import local
 from cluster.status import status
@@ -54,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
             local(options.model)
         case "load":
             _load(options)
-        case "bench" | "bench-activations" | "bench-long":
+        case command if command in COMMANDS:
             bench(options.command, options.options, options.cluster, options.namespace)
         case "which":
             with redirect_stdout(sys.stderr):  # of progress, where it has to be fetched first
@@ -105,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
             "load": "load on the chat and its actors, from inside the cluster; a report",
             "bench-activations": "actors activated with a first write, deactivated, read again: rates and memory",
             "bench-long": "what a turn takes late in a long session, and beside many users",
+            "bench-capacity": "measures what `capacity` works with",
+            "capacity": "what many users take, and what ends first: docs/capacity.md",
             "bench": "ours and a chat without Dapr on this machine, in turns: turns/s, latency, CPU by process",
         }.items()
     }
@@ -134,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     _setting(made["up"], "--values", "VALUES", "a file of chart values of your own")
     _setting(made["up"], "--nodes", "NODES", "of the bare node: 1, 2 or 3; without, as many as there are, at first one")
     for option, variable, text in (
-        ("--scenario", "SCENARIO", "tour (the default), scale, rolling, storm, idle, ring, faults or none"),
+        ("--scenario", "SCENARIO", f"{', '.join(load_scenarios())} or none; without it and SHAPE {DEFAULT_SCENARIO}"),
         ("--shape", "SHAPE", "instead of a scenario: constant, ramp, spike, soak or steps"),
         ("--users", "USERS", "at the peak"),
         ("--run-time", "RUN_TIME", "of the load at the longest: 300, 90s, 5m"),
@@ -145,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         _setting(made["load"], option, variable, text)
     _setting(made["bench"], "--options", "BENCH_OPTIONS", "`--help`, or `--systems peer,cluster --rounds 5 --calls`")
     _setting(made["bench-long"], "--options", "BENCH_OPTIONS", "`--help`, or `--messages 10,1000 --users 1,1000`")
+    _setting(made["bench-capacity"], "--options", "BENCH_OPTIONS", "`--help`, or `--what users,rounds`")
+    _setting(made["capacity"], "--options", "BENCH_OPTIONS", "`--help`, or `--turns-a-day 20 --characters 1000`")
     _setting(made["bench-activations"], "--options", "BENCH_OPTIONS", "`--help`, or `--users 300000`")
     for name in ("chat", "inspect"):
         made[name].add_argument("user", nargs="?", default=os.environ.get("USER") or "you", help="a user id ($USER)")

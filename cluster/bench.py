@@ -1,4 +1,4 @@
-"""`make bench`, `make bench-activations` and `make bench-long`: load-tests/bench, in the place of this process."""
+"""`make bench` and what is like it, and `make capacity`: programs of load-tests, in the place of this process."""
 
 import os
 import shlex
@@ -8,12 +8,18 @@ from typing import Final, NoReturn
 from cluster.errors import CommandError
 from cluster.versions import ROOT
 
-COMMANDS: Final = {"bench": "bench", "bench-activations": "bench.activations", "bench-long": "bench.long"}
+COMMANDS: Final = {
+    "bench": "bench",
+    "bench-activations": "bench.activations",
+    "bench-long": "bench.long",
+    "bench-capacity": "capacity.measure",
+    "capacity": "capacity",
+}
 """Name -> module below load-tests."""
 
 
 def bench(command: str, options: str, cluster: str, namespace: str) -> NoReturn:
-    """Becomes a command of the bench, so that a signal is for it; ``options`` as on its command line.
+    """Becomes one of them, so that a signal is for it; ``options`` as on its command line.
 
     Raises:
         CommandError: a quote is not closed.

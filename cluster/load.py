@@ -351,14 +351,26 @@ def _install(target: Target, references: Mapping[str, str], values: Mapping[str,
     rights = []
     if target.cluster != "current":  # where the owner decides about so strong a right
         rights.append("nodeMetrics")
-    if values["run"].get("scenario") == "faults":
-        rights.append("faults")
+    rights += _scenarios().get(values["run"].get("scenario"), [])
+    if "faults" in rights and target.cluster != "current":  # as root on its nodes: the owner decides about that, too
+        told["nodeFaults"] = {"enabled": True}
     if rights:
         told["rbac"] = dict.fromkeys(rights, True)
     arguments: list[str | Path] = ["upgrade", "--install", RELEASE, CHART, "--namespace", target.namespace]
     for name, value in told.items():
         arguments += ["--set-json", f"{name}={json.dumps(value)}"]
     return arguments
+
+
+def names() -> list[str]:
+    """The scenarios that the chart knows."""
+    return list(_scenarios())
+
+
+def _scenarios() -> dict[str, list[str]]:
+    """Name -> the rights that it takes, as values below ``rbac`` are called."""
+    found: dict[str, list[str]] = json.loads((CHART / "files" / "scenarios.json").read_text())
+    return found
 
 
 def _value_of(reference: str) -> dict[str, str]:

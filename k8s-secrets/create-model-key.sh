@@ -56,8 +56,15 @@ else
 fi
 unset MODEL_API_KEY # no child needs it
 
+# What editors and copying leave around a key: a byte order mark, white space, the line ends of Windows. The services
+# leave it out as well.
+export LC_ALL=C
+api_key=${api_key#$'\xef\xbb\xbf'}
+api_key=${api_key#"${api_key%%[![:space:]]*}"}
+api_key=${api_key%"${api_key##*[![:space:]]}"}
 [[ -n $api_key ]] || fail "the API key is empty: type it, or give it in MODEL_API_KEY or on standard input"
-[[ $api_key =~ ^[[:graph:]]+$ ]] || fail "the API key contains white space: give the key alone, on one line"
+[[ $api_key != *[[:space:]]* ]] || fail "the API key contains white space: give the key alone, on one line"
+[[ $api_key =~ ^[[:graph:]]+$ ]] || fail "the API key contains characters that are not ASCII, such as a dash or quotes that an editor made longer or rounder: copy it again"
 
 kubectl get namespace "$namespace" >/dev/null ||
   fail "namespace $namespace can't be read: check \`kubectl config current-context\`, or make it with \`kubectl create namespace $namespace\`"

@@ -20,6 +20,8 @@ from cluster.kube import Kube, is_ready, wait_until
 from cluster.target import recorded
 
 ROLLOUT_SECONDS = 180
+TEST_SECONDS = 300
+"""Of a test on a cluster that has no time-out of its own: pods come and go in it."""
 
 # Tests type `make` as a user does, also when make has started them: then it would say more than it says to a user.
 for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
@@ -172,7 +174,10 @@ def user_id():
 
 
 def pytest_collection_modifyitems(config, items):
-    """On another cluster than the bare node its own tests are left out; pytest counts them as deselected."""
+    """Tests on a cluster may take longer. On another than the bare node, that one's tests are left out."""
+    for item in items:
+        if item.get_closest_marker("e2e") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
     try:
         on_bare_node = recorded("", "").cluster == "bare"
     except CommandError:  # no cluster is up: the fixture says so

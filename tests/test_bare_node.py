@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tomllib
+from contextlib import nullcontext
 from datetime import datetime
 
 import pytest
@@ -129,11 +130,11 @@ def test_the_interfaces_of_a_network_are_read_from_the_kernel():
 @pytest.mark.parametrize("one", NODES, ids=str)
 def test_every_configuration_file_can_be_read(one):
     files = components.configuration(one)
-    containerd = tomllib.loads(files["containerd.toml"])
+    containerd = tomllib.loads(str(files["containerd.toml"]))
     assert containerd["root"].startswith(f"{layout.STATE}/{one.name}/")
     assert files["kubelet.json"]["cgroupRoot"] == f"/{one.name}"
     assert json.loads(json.dumps(files["kube-proxy.json"]))["kind"] == "KubeProxyConfiguration"
-    assert tomllib.loads(files[f"certs.d/{layout.REGISTRY}/hosts.toml"])["server"] == f"http://{layout.REGISTRY}"
+    assert tomllib.loads(str(files[f"certs.d/{layout.REGISTRY}/hosts.toml"]))["server"] == f"http://{layout.REGISTRY}"
 
 
 @pytest.mark.parametrize("one", NODES, ids=str)
@@ -351,6 +352,18 @@ def test_a_process_of_a_component_that_there_is_no_more_is_ended(lives):
     table["daca-bare/flannel"] = processes.Process("daca-bare/flannel", 8, "abc")
     assert node._live([FIRST]) == {}
     assert done == ["kill 8", "connect"]
+
+
+def test_only_the_node_that_is_named_is_killed(monkeypatch):
+    ended = []
+    monkeypatch.setattr(node, "present", lambda: (FIRST, SECOND))
+    monkeypatch.setattr(node, "exclusive", nullcontext)
+    monkeypatch.setattr(node, "_end", ended.append)
+    node.kill(SECOND.name)
+    assert ended == [SECOND]
+    with pytest.raises(CommandError, match=f"there is no node daca-3, but {FIRST.name}, {SECOND.name}"):
+        node.kill("daca-3")
+    assert ended == [SECOND]
 
 
 def test_a_node_that_has_left_is_forgotten_before_its_folder_goes(monkeypatch, tmp_path):

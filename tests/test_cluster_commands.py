@@ -576,7 +576,7 @@ class TestClient:
     def test_a_service_that_is_not_there_is_named(self, monkeypatch):
         monkeypatch.setattr("cluster.client.time.sleep", lambda _: None)
         with pytest.raises(CommandError, match="chat-service does not answer"):
-            Client(SimpleNamespace(url=lambda _: "http://127.0.0.1:9")).send("alice", "Hi")
+            Client(SimpleNamespace(url=lambda _: "http://127.0.0.1:9")).send("alice", "Hi")  # type: ignore[arg-type]
 
     def test_a_proxy_of_the_environment_is_not_used(self, service, monkeypatch):
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -588,7 +588,7 @@ class TestChat:
     @pytest.fixture
     def talk(self):
         """Runs a chat over given lines; what was shown, and what the services were asked."""
-        asked = []
+        asked: list[tuple] = []
 
         class FakeClient:
             def memory(self, user_id):
@@ -615,7 +615,7 @@ class TestChat:
                     raise EOFError
                 return left.pop(0)
 
-            Conversation(FakeClient(), console, "alice").hold(read)
+            Conversation(FakeClient(), console, "alice").hold(read)  # type: ignore[arg-type]
             return console.export_text(), asked
 
         return run

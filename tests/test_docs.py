@@ -1,12 +1,15 @@
 """What the pages say that a program can check: links, commands, values, providers."""
 
+import ast
 import re
 import subprocess
 from typing import get_args
 
 import pytest
 import yaml
+from actor_load.scenario import NAMES, SCENARIOS
 from daca_common.model import PROVIDERS, ModelSettings
+from daca_common.problem_types import PREFIX, PROBLEM_TYPES, page
 
 from cluster.local import secretfile
 from cluster.versions import ROOT
@@ -55,10 +58,8 @@ def anchors(page):
 
 
 def values():
-    """The chart's values, with those of its subchart."""
-    own = yaml.safe_load((CHART / "values.yaml").read_text())
-    own["redis"] |= yaml.safe_load((CHART / "charts" / "redis" / "values.yaml").read_text())
-    return own
+    """The chart's values."""
+    return yaml.safe_load((CHART / "values.yaml").read_text())
 
 
 def exists(tree, path):
@@ -112,6 +113,69 @@ def test_every_value_exists_in_the_chart(page):
                 named |= {pair.partition("=")[0] for pair in pairs.split(",")}
     ours = {path for path in named if path.partition(".")[0] in tree.keys() - {"global"}}
     assert {path for path in ours if not exists(tree, path)} == set()
+
+
+class TestScenarios:
+    PAGE = (ROOT / "docs" / "load-testing.md").read_text()
+
+    def rows(self):
+        """Name -> the last column of its row."""
+        table = self.PAGE.partition("\n## Scenarios\n")[2].partition("\n## ")[0]
+        return dict(re.findall(r"^\| `([a-z]+)` \|.*\|([^|]*)\|$", table, re.MULTILINE))
+
+    def test_all_are_told_and_no_other(self):
+        assert self.rows().keys() == SCENARIOS.keys()
+
+    @pytest.mark.parametrize("name", SCENARIOS)
+    def test_each_is_told_with_its_options(self, name):
+        told = {option.replace("-", "_") for option in re.findall(r"`--([a-z0-9-]+)", self.rows()[name])}
+        assert told == set(SCENARIOS[name].options)
+
+    def test_make_load_takes_those_that_are_told(self):
+        (told,) = re.findall(
+            r"^\| `SCENARIO=` \|([^|]*)\|", (ROOT / "docs" / "load-testing.md").read_text(), re.MULTILINE
+        )
+        assert set(re.findall(r"`([a-z]+)`", told)) == set(NAMES)
+
+
+def _status(kind):
+    return PROBLEM_TYPES[kind.removeprefix(PREFIX)].status
+
+
+class TestProblems:
+    """A type of problem stands in the catalogue, in the page that is made of it, and where it is raised."""
+
+    def test_the_page_is_the_catalogue(self):
+        assert (ROOT / "docs" / "problems.md").read_text() == page(), (
+            "make it anew: .venv/bin/python -m daca_common.problem_types > docs/problems.md"
+        )
+        assert set(PROBLEM_TYPES) <= set(anchors(ROOT / "docs" / "problems.md"))
+
+    def test_the_services_raise_what_is_in_the_catalogue_and_nothing_else(self):
+        raised = set()
+        for path in (ROOT / "images").glob("*/src/**/*.py"):
+            raised |= set(re.findall(r'"/problems/([a-z-]+)"', path.read_text()))
+        assert raised == set(PROBLEM_TYPES)
+
+    def test_each_is_raised_under_its_status(self):
+        wrong = []
+        for path in (ROOT / "images").glob("*/src/**/*.py"):
+            for call in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(call, ast.Call) or not ast.unparse(call.func).endswith("Problem"):
+                    continue
+                kind = next((word.value for word in call.keywords if word.arg == "kind"), None)
+                status = call.args[0]
+                if not isinstance(status, ast.Constant):
+                    continue  # a framework's, for which there is no type of ours
+                if kind is None:
+                    wrong.append(f"{path.name}:{call.lineno}: without a type")
+                elif isinstance(kind, ast.Constant) and _status(kind.value) != status.value:
+                    wrong.append(f"{path.name}:{call.lineno}: {kind.value!r} is not {status.value!r}")
+        assert wrong == []
+
+    def test_the_pages_name_no_other(self):
+        named = {name for each in PAGES for piece in code(each) for name in re.findall(r"/problems/([a-z-]+)", piece)}
+        assert named <= set(PROBLEM_TYPES)
 
 
 class TestProviders:

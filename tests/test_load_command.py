@@ -11,6 +11,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+from actor_load.scenario import SCENARIOS
 
 from cluster import __main__ as command_line
 from cluster import content, load, target
@@ -155,7 +156,7 @@ class TestPlan:
             "image": image,
             "placementRelay": {"image": relay},
             "run": {"scenario": "tour", "users": 5},
-            "rbac": {"nodeMetrics": True},
+            "rbac": {"nodeMetrics": True, "scenarios": True},
         }
         job = ["logs", "-n", "daca", "job/load-tests-master-1", "--container"]
         assert follow == ["kubectl", "--context", context, *job, "locust", "--follow"]
@@ -414,7 +415,14 @@ class TestRun:
             words = load._install(Target(name, "/config", "mine"), REFERENCES, {"run": {}})
             assert any("nodeMetrics" in str(word) for word in words) is asked
 
-    def test_the_right_to_delete_pods_is_asked_for_where_faults_are(self):
-        for scenario in ("tour", "faults"):
-            words = load._install(Target("current", "/config", "mine"), REFERENCES, {"run": {"scenario": scenario}})
-            assert ('rbac={"faults": true}' in words) is (scenario == "faults")
+    @pytest.mark.parametrize("scenario", ["none", *SCENARIOS])
+    def test_the_rights_that_a_scenario_takes_are_asked_for(self, scenario):
+        words = load._install(Target("current", "/config", "mine"), REFERENCES, {"run": {"scenario": scenario}})
+        asked = [json.loads(str(word).partition("=")[2]) for word in words if str(word).startswith("rbac=")]
+        takes = SCENARIOS[scenario].rights if scenario in SCENARIOS else ()
+        assert asked == ([dict.fromkeys(takes, True)] if takes else [])
+
+    def test_the_right_to_nodes_is_asked_for_where_the_cluster_is_of_make_up(self):
+        for name, scenario, asked in (("bare", "faults", True), ("bare", "tour", False), ("current", "faults", False)):
+            words = load._install(Target(name, "/config", "mine"), REFERENCES, {"run": {"scenario": scenario}})
+            assert ('nodeFaults={"enabled": true}' in words) is asked

@@ -6,13 +6,14 @@ in a node, ``node.py`` how it is started; binaries and images come from a cache 
 """
 
 from cluster.bare.images import build_image, build_images
-from cluster.bare.node import ComponentStatus, down, leftovers, status, up
+from cluster.bare.node import ComponentStatus, down, kill, leftovers, status, up
 
 __all__ = [
     "ComponentStatus",
     "build_image",
     "build_images",
     "down",
+    "kill",
     "leftovers",
     "status",
     "up",

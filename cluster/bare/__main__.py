@@ -1,4 +1,4 @@
-"""The bare node on its own: `python -m cluster.bare up|down|status`. `make` calls it as a part of more.
+"""The bare node on its own: `python -m cluster.bare up|down|kill|status`. `make` calls it as a part of more.
 
 `python -m cluster.bare image` is how Skaffold has an image built.
 """
@@ -23,6 +23,8 @@ def main() -> int:
             case "down":
                 bare.down()
                 BARE_KUBECONFIG.unlink(missing_ok=True)
+            case "kill":
+                bare.kill(options.node)
             case "status":
                 return _status()
             case "image":
@@ -42,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     counts = range(1, len(NODES) + 1)
     up.add_argument("--nodes", type=int, choices=counts, help="how many there shall be; else as many as there are")
     commands.add_parser("down", help="remove them, and all they have written")
+    kill = commands.add_parser("kill", help="end all that runs on a node at once, as a power cut does; `up` starts it")
+    kill.add_argument("node", help="its name")
     commands.add_parser("status", help="how each component is")
     image = commands.add_parser("image", help="build a service's image and push it to the node's registry")
     image.add_argument("reference", help="its name, registry and tag included")

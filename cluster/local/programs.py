@@ -142,13 +142,17 @@ def provider(apps: list[App]) -> str:
 
 
 def names(apps: list[App]) -> str:
-    """A Dapr Configuration by which a sidecar finds the others.
+    """A Dapr Configuration by which the sidecars of ``apps`` find each other."""
+    return resolution({app.app_id: int(app.options["dapr-internal-grpc-port"]) for app in apps if app.sidecar_ports})
+
+
+def resolution(inner: Mapping[str, int]) -> str:
+    """A Dapr Configuration by which sidecars of this machine find each other; ``inner``: app id -> internal port.
 
     Outside of Kubernetes sidecars call each other's names into the network (mDNS): that fails behind many VPNs and
     without a network, and in a classroom the neighbour answers. The resolver made for Kubernetes takes a template of
     the address, which here needs nothing but the app ids.
     """
-    inner = {app.app_id: app.options["dapr-internal-grpc-port"] for app in apps if app.sidecar_ports}
     template = "".join(f'{{{{if eq .ID "{app_id}"}}}}{LOOPBACK}:{port}{{{{end}}}}' for app_id, port in inner.items())
     return f"""\
 apiVersion: dapr.io/v1alpha1

@@ -10,7 +10,7 @@ from typing import Final
 
 from cluster.versions import ROOT
 
-SCRIPT: Final = ROOT / "charts" / "daca" / "charts" / "redis" / "files" / "trim.lua"
+SCRIPT: Final = ROOT / "charts" / "daca" / "files" / "redis" / "trim.lua"
 ANSWER_SECONDS: Final = 5.0
 
 

@@ -13,11 +13,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from actor_load.errors import LoadError
 from actor_load.faults import FAULTS
 from actor_load.phases import OF_SCENARIOS, OF_SHAPES
+from actor_load.scenario import NAMES, NONE, SCENARIOS, heeding
 from actor_load.thresholds import ABORT, Threshold, given, parse
 
 SHAPES: Final = ("constant", "ramp", "spike", "soak", "steps")
 SWITCH: Final = ("auto", "on", "off")
-SCENARIOS: Final = ("none", "tour", "scale", "rolling", "storm", "idle", "ring", "faults")
 DEFAULT_RUN_SECONDS: Final = 300
 DEFAULT_USERS: Final = 10
 STOP_SECONDS: Final = 40
@@ -117,8 +117,11 @@ class Options(BaseModel):
 
     # Shape and scenario.
     shape: Literal[SHAPES] = Field("constant", description="How the load goes over time: -u users at most, for -t.")  # type: ignore[valid-type]
-    scenario: Literal[SCENARIOS] = Field(  # type: ignore[valid-type]
-        "none", description="What is done to the cluster meanwhile; a scenario decides the load by itself."
+    scenario: Literal[NAMES] = Field(  # type: ignore[valid-type]
+        NONE,
+        description="What is done to the cluster meanwhile; a scenario decides the load by itself. "
+        + "; ".join(f"{one.name}: {one.text}" for one in SCENARIOS.values())
+        + ".",
     )
     spike_factor: Annotated[float, Field(gt=1)] = Field(5.0, description="How many times the usual load a spike is.")
     step_users: Count = Field(5, description="Users that each step of --shape steps adds.")
@@ -127,23 +130,32 @@ class Options(BaseModel):
     knee_error_rate: Share = Field(0.01, description="Steps stop above this share of failed requests.")
     pods: Annotated[str, AfterValidator(_replicas)] = Field(
         "",
-        description="Replicas that --scenario scale and ring go through, as 1,3,6,2; empty: 1,3,6,2 and 1,2,3,4,5,6.",
+        description="Replicas to go through, as 1,3,6,2; empty: 1,3,6,2, of the ring 1,2,3,4,5,6.",
     )
     faults: Annotated[str, AfterValidator(_faults)] = Field(
         "",
         description="What --scenario faults lets fail, as chat-killed,redis-killed; empty: all of "
-        f"{', '.join(FAULTS)}, of which those of a follower take several placements.",
+        f"{', '.join(FAULTS)} that the cluster can have: a follower takes several placements, some take --node-faults.",
     )
-    storm_actors: Count = Field(100_000, description="Actors that --scenario storm and idle activate.")
+    node_faults: str = Field(
+        "",
+        description="CronJob whose Jobs may kill a container, freeze it, or cut off a pod, from its node; "
+        "charts/load-tests has it with nodeFaults.enabled.",
+    )
+    active_actors: Annotated[int, Field(ge=0)] = Field(
+        0, description="Actors that are active before --scenario scale, rolling and faults begin to change anything."
+    )
+    storm_actors: Count = Field(100_000, description="Actors that are activated.")
     idle_seconds: Seconds = Field(
-        300.0, description="Idle time-out that --scenario idle sets for its time; longer than activating all takes."
+        300.0, description="Idle time-out that is set for the time of the run; longer than activating all takes."
     )
 
     # The check after the run.
     verify: Literal["auto", "on", "off"] = Field(
         "auto",
         description="After the run, hold what those who chat were told against what is stored; auto: in the scenario "
-        "faults. Alone it is on.",
+        + " or ".join(one.name for one in SCENARIOS.values() if one.verifies)
+        + ". Alone it is on.",
     )
     memory_host: Annotated[str, AfterValidator(_address)] = Field(
         "", description="Where agent-memory-service answers, as http://agent-memory-service:8001; for --verify."
@@ -192,7 +204,8 @@ class Options(BaseModel):
     @property
     def verifies(self) -> bool:
         """Whether what those who chat were told is held against what is stored."""
-        return self.verify == "on" or (self.verify == "auto" and self.scenario == "faults")
+        played = SCENARIOS.get(self.scenario)
+        return self.verify == "on" or (self.verify == "auto" and played is not None and played.verifies)
 
     @property
     def thresholds(self) -> list[Threshold]:
@@ -202,7 +215,7 @@ class Options(BaseModel):
     @model_validator(mode="after")
     def _phases_that_come(self) -> Self:
         come, decided = OF_SHAPES[self.shape], f"--shape {self.shape}"
-        if self.scenario != "none":
+        if self.scenario != NONE:
             come, decided = OF_SCENARIOS, f"--scenario {self.scenario}"
         for one in self.thresholds:
             if one.phase not in {None, *come}:
@@ -211,7 +224,7 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _one_conductor(self) -> Self:
-        if self.scenario != "none" and self.shape != "constant":
+        if self.scenario != NONE and self.shape != "constant":
             raise ValueError(f"--scenario {self.scenario} decides the load by itself: leave --shape out")
         return self
 
@@ -243,7 +256,7 @@ class Options(BaseModel):
             raise LoadError(f"{name}{value}: {said}" if name else said) from error
 
 
-_CHOICES: Final = {"shape": SHAPES, "scenario": SCENARIOS, "placement": SWITCH, "verify": SWITCH}
+_CHOICES: Final = {"shape": SHAPES, "scenario": NAMES, "placement": SWITCH, "verify": SWITCH}
 
 
 class _Joined(argparse.Action):
@@ -258,6 +271,12 @@ class _Joined(argparse.Action):
     ) -> None:
         before = getattr(namespace, self.dest)
         setattr(namespace, self.dest, f"{before},{values}" if before else values)
+
+
+def _used_by(name: str) -> str:
+    """Of an option's help: which scenarios heed it."""
+    names = heeding(name)
+    return f" Heeded by --scenario {', '.join(names)}." if names else ""
 
 
 def add_arguments(parser: LocustArgumentParser) -> None:
@@ -276,7 +295,7 @@ def add_arguments(parser: LocustArgumentParser) -> None:
             choices=choices,
             **({"nargs": "?", "const": "on"} if name == "verify" else {}),
             metavar=None if choices else name.rpartition("_")[2].upper(),
-            help=f"{field.description} Default: {default if default != '' else 'none'}.",
+            help=f"{field.description}{_used_by(name)} Default: {default if default != '' else 'none'}.",
         )
         # What Locust's parser sets; a group of its arguments does not. With it the web UI asks for the option, too.
         vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)

@@ -31,11 +31,14 @@ from actor_load.placement.stream import PlacementStream
 from actor_load.record import Check, Record, Section
 from actor_load.recorder import Recorder
 from actor_load.report import terminal
+from actor_load.scenario import NONE
 from actor_load.scenarios.stage import Stage
 from actor_load.shapes import Shape, StepsToKnee, shape
-from actor_load.users import actors, calls, visits
+from actor_load.users import calls, visits
 from actor_load.users.arrivals import Arrivals
+from actor_load.users.calls import ActorUser
 from actor_load.users.conversation import Conversation
+from actor_load.users.turns import ChatUser
 from actor_load.users.visits import Visits
 from actor_load.verdict import judge
 
@@ -101,11 +104,11 @@ class Commander:
     def _choose_users(self, options: Options) -> None:
         """The classes that are run: those named; else people who chat, or what the scenario wants."""
         environment = self._environment
-        playing = options.scenario != "none"
+        playing = options.scenario != NONE
         named = [user for user in environment.user_classes if self._named and user is not Visits]
         Visits.fixed_count = visits.VISITORS if playing else 0
         load: list[type[User]] = named or [Arrivals if playing else Conversation]
-        if not sidecar(options) and (needing := [user for user in load if user in actors.ACTOR_CLASSES]):
+        if not sidecar(options) and (needing := [user for user in load if issubclass(user, ActorUser)]):
             raise LoadError(
                 f"{needing[0].__name__} calls actors through a Dapr sidecar, and there is none: run it in the cluster "
                 "(charts/load-tests), or name one with --sidecar"
@@ -114,7 +117,7 @@ class Commander:
 
     def _look(self, options: Options) -> None:
         """Raises :class:`LoadError` for a target that can't be loaded."""
-        if options.scenario != "none":
+        if options.scenario != NONE:
             if not sidecar(options):
                 raise LoadError(
                     f"--scenario {options.scenario} calls actors through a Dapr sidecar, and there is none: run it in "
@@ -123,11 +126,11 @@ class Commander:
             if self._observer is None:
                 Observer(Watched.model_validate(options)).check()  # says why it can't look
                 raise LoadError(f"--scenario {options.scenario} looks at placement: leave --placement off out")
-        if any(user in users.HTTP_CLASSES for user in self._environment.user_classes):
+        if any(issubclass(user, ChatUser) for user in self._environment.user_classes):
             preflight.check_host(self._environment.host)
             if options.verifies:
                 preflight.check_memory(options.memory_host.rstrip("/"))
-        if any(user in actors.ACTOR_CLASSES for user in self._environment.user_classes):
+        if any(issubclass(user, ActorUser) for user in self._environment.user_classes):
             preflight.check_sidecar(sidecar(options))
 
     def _plan(self) -> Plan:
@@ -141,7 +144,7 @@ class Commander:
         watch = Watch(options.thresholds, options.abort_after, lambda check: gevent.spawn(self._abort, check))
         most, spawn_rate = parsed.num_users or DEFAULT_USERS, parsed.spawn_rate or 1
         classes = ", ".join(sorted(user.__name__ for user in self._environment.user_classes))
-        if options.scenario == "none":
+        if options.scenario == NONE:
             self._recorder.begin(options, f"{options.shape}: {classes}", watch)
             self._shape = shape(
                 options,
@@ -258,7 +261,7 @@ def _observer(options: Options) -> Observer | None:
         observer = Observer(Watched.model_validate(options))
         observer.check()
     except LoadError as error:
-        if options.placement == "on" or options.scenario != "none":
+        if options.placement == "on" or options.scenario != NONE:
             raise
         log.warning("no placement view: %s", error)
         return None

@@ -18,10 +18,9 @@ from bench import options, picture, report, systems
 from bench.run import Plan, Run, Step
 from bench.systems import CLUSTER, PEER, SYSTEMS
 from bench.wrk import Wrk
-from cluster import screen, shell
+from cluster import screen
 from cluster.errors import CommandError
 from cluster.steps import say
-from cluster.versions import ROOT
 
 WIDTH: Final = 150
 """Of the tables in a file."""
@@ -94,8 +93,7 @@ def _bench(chosen: argparse.Namespace) -> int:
                 counted[system.name] = run.calls(system, max(plan.clients))
                 say(f"{system.name}: counted what a turn asks for")
     about = {
-        "began": began.isoformat(),
-        "revision": _revision(),
+        **options.about("bench", began),
         "systems": {system.name: system.images for system in up},
         "plan": asdict(plan),
     }
@@ -144,13 +142,6 @@ def _names(text: str) -> list[str]:
 def _counts(least: int, most: int) -> Callable[[str], list[int]]:
     one = options.count(least, most)
     return lambda text: list(dict.fromkeys(map(one, text.split(","))))
-
-
-def _revision() -> str:
-    try:
-        return shell.run(["git", "-C", ROOT, "describe", "--always", "--dirty"]).strip()
-    except CommandError:  # a checkout without git
-        return ""
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ def _bench(chosen: argparse.Namespace) -> int:
         passes, memory, active = _measure(caller, child, chosen.users, idle_seconds)
     per_actor = {name: (memory["active"][name] - memory["before"][name]) / active for name in memory["before"]}
     written = folder / "activations.json"
-    about = {"began": began.isoformat(), "users": chosen.users, "at_once": chosen.at_once, "active_at_once": active}
+    counts = {"users": chosen.users, "at_once": chosen.at_once, "active_at_once": active}
+    about = options.about("bench-activations", began) | counts
     found = {"passes": [asdict(one) | {"rate": one.rate} for one in passes], "memory": memory, "per_actor": per_actor}
     written.write_text(json.dumps({"about": about, **found}, indent=1) + "\n")
     _show(passes, memory, per_actor)
@@ -76,16 +77,16 @@ def _measure(
     caller: Caller, child: Child, users: int, idle_seconds: float
 ) -> tuple[list[Pass], dict[str, Memory], int]:
     """The passes, memory by moment, and how many actors were active at once."""
-    memory = {"before": _memory(child)}
+    memory = {"before": memory_of(child)}
     passes = [caller.all("activated, with a first write", "ClearHistory", {}, 1)]
-    active, memory["active"] = caller.active(), _memory(child)
+    active, memory["active"] = caller.active(), memory_of(child)
     say(f"{active:,} of {users:,} are active; all fall idle after {idle_seconds:.0f} s")
     _until_none_is_active(caller, 2 * idle_seconds + 60 + users / SLOWEST_RATE)
     time.sleep(SETTLE_SECONDS)
-    memory["deactivated"] = _memory(child)
+    memory["deactivated"] = memory_of(child)
     say("none is active")
     passes.append(caller.all("activated again, and read", "BeginTurn", VISIT, 2))
-    memory["active again"] = _memory(child)
+    memory["active again"] = memory_of(child)
     return passes, memory, active
 
 
@@ -97,7 +98,8 @@ def _until_none_is_active(caller: Caller, seconds: float) -> None:
         time.sleep(1)
 
 
-def _memory(child: Child) -> Memory:
+def memory_of(child: Child) -> Memory:
+    """Resident memory of chat-service and of its sidecar, where ``child`` is `make local`."""
     processes = cpu.look()
     found: Memory = {}
     for pid in cpu.below(child.pid)(processes):

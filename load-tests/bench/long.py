@@ -37,6 +37,7 @@ from cluster.steps import say
 EARLY: Final = 10
 """The message at which those begin to be measured who have just come."""
 AT_ONCE: Final = 32
+FILLING: Final = "and so on, "
 LENGTHS: Final = "message of the session"
 USERS: Final = "users stored"
 
@@ -56,13 +57,17 @@ class Point:
 class Person:
     """Sends messages, one after the other."""
 
-    def __init__(self, url: str, user_id: str) -> None:
+    def __init__(self, url: str, user_id: str, characters: int = 0) -> None:
+        """``characters``: a shorter message is filled up to so many."""
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
         self._user_id = user_id
+        self._characters = characters
         self.sent = 0
+        self.exchanged = 0
+        """Characters of all messages and replies."""
 
     def close(self) -> None:
-        """Hangs up."""
+        """Hangs up; the next message is sent over another connection."""
         self._connection.close()
 
     def say_until(self, number: int) -> list[float]:
@@ -77,14 +82,20 @@ class Person:
         while self.sent < number:
             self.sent += 1
             session = {"session_id": f"s-{self._user_id}"}
-            body = {"user_id": self._user_id, "text": f"message {self.sent}", "metadata": session}
+            text = self._text()
+            body = {"user_id": self._user_id, "text": text, "metadata": session}
             began = time.perf_counter()
             self._connection.request("POST", "/chat/", orjson.dumps(body), {"Content-Type": "application/json"})
             answer = self._connection.getresponse()
             told = answer.read()
-            if answer.status != 200 or orjson.loads(told)["sequence"] != self.sent:
+            if answer.status != 200 or (found := orjson.loads(told))["sequence"] != self.sent:
                 raise CommandError(f"message {self.sent} was answered {answer.status}: {told.decode()[:200]}")
+            self.exchanged += len(text) + len(found["reply"])
             yield 1000 * (time.perf_counter() - began)
+
+    def _text(self) -> str:
+        text = f"message {self.sent} "
+        return text + (FILLING * self._characters)[: max(0, self._characters - len(text))]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +129,7 @@ def _bench(chosen: argparse.Namespace) -> int:
             *_by_length(child, chosen.messages, chosen.turns),
             *_by_users(child, chosen.users, chosen.turns),
         ]
-    written = {"began": began.isoformat(), "cores": os.cpu_count(), "points": [asdict(point) for point in points]}
+    written = {"about": options.about("bench-long", began), "points": [asdict(point) for point in points]}
     (folder / "long.json").write_text(json.dumps(written, indent=1) + "\n")
     subtitle = f"{began:%Y-%m-%d}, {os.cpu_count()} cores, one user at a time"
     (folder / "long.png").write_bytes(vl_convert.vegalite_to_png(spec(points, subtitle), scale=SCALE))

@@ -1,13 +1,17 @@
 """What the commands of this package have in common: options, how errors and signals end them, where results go."""
 
 import argparse
+import os
+import shlex
 import signal
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from cluster import shell
 from cluster.errors import CommandError, exit_code
 from cluster.versions import ROOT
 
@@ -52,6 +56,21 @@ def folder(chosen: Path | None, began: datetime, name: str) -> Path:
             f"{path}: cannot be written ({error.strerror}): name another with --to", exit_code=2
         ) from error
     return path
+
+
+def about(target: str, began: datetime) -> dict[str, str | int | None]:
+    """What is kept with the results of a run: when and of which revision it was, on how many cores, and the command
+    that asks for it again (the ``target`` of the Makefile with the options of this process)."""
+    given = shlex.join(sys.argv[1:])
+    command = f"make {target}" + (f" BENCH_OPTIONS={shlex.quote(given)}" if given else "")
+    return {"began": began.isoformat(), "command": command, "revision": _revision(), "cores": os.cpu_count()}
+
+
+def _revision() -> str:
+    try:
+        return shell.run(["git", "-C", ROOT, "describe", "--always", "--dirty"]).strip()
+    except CommandError:  # a checkout without git
+        return ""
 
 
 def _on_signal(_: int, __: FrameType | None) -> NoReturn:

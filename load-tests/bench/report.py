@@ -1,6 +1,5 @@
 """What came of a run: ratios to the peer in the same round, their spread, as tables and as JSON."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -86,7 +85,7 @@ def as_json(
 ) -> dict[str, Any]:
     """All of it: what the run was, its summaries, and every step."""
     return {
-        "about": {**about, "cores": os.cpu_count()},
+        "about": about,
         "summaries": [asdict(summary) for summary in summaries(steps)],
         "calls_a_turn": calls,
         "steps": [asdict(step) | {"turns_per_second": step.load.turns_per_second} for step in steps],

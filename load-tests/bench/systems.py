@@ -1,7 +1,7 @@
 """What is measured: each system has an address for its turns, and processes that are its own."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from cluster.forward import Forward, Reach
 from cluster.kube import Kube, api_errors, wait_until
 from cluster.local import ports, redis, runfile
 from cluster.local.layout import LOOPBACK, REDIS_PORT
+from cluster.local.programs import resolution
 from cluster.target import Target, recorded
 
 PEER: Final = "peer"
@@ -34,6 +35,7 @@ PEERS: Final = {
     "model": "model",
 }
 """Name -> module in bench.peers."""
+TUTORIAL_MEMORY: Final = "tutorial_memory"
 WITH_REDIS: Final = (PEER, DAPR_SESSION, TUTORIAL)
 WITH_SIDECAR: Final = (DAPR_SESSION, TUTORIAL)
 STREAMS: Final = (PEER, DAPR_SESSION, "runner")
@@ -44,6 +46,8 @@ SYSTEMS: Final = (*PEERS, LOCAL, CLUSTER)
 
 FIRST_PORT: Final = 21_010
 """Of peers, their models and their Redis; below 32768, as in cluster/local/layout.py."""
+PORTS: Final = 20
+"""From the first of one peer to that of the next."""
 NODE_PORTS: Final = ("bare", "kind")
 """The clusters whose NodePorts this machine reaches: a port-forward would pin one pod."""
 SCALE_SECONDS: Final = 120.0
@@ -62,6 +66,26 @@ spec:
     - {{name: redisHost, value: "{redis}"}}
     - {{name: redisPassword, value: ""}}
     - {{name: actorStateStore, value: "true"}}
+"""
+EVENTS: Final = """\
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {{name: pubsub}}
+spec:
+  type: pubsub.redis
+  version: v1
+  metadata:
+    - {{name: redisHost, value: "{redis}"}}
+    - {{name: redisPassword, value: ""}}
+---
+apiVersion: dapr.io/v2alpha1
+kind: Subscription
+metadata: {{name: conversations}}
+scopes: [agent-memory-service]
+spec:
+  pubsubname: pubsub
+  topic: conversations
+  routes: {{default: /conversations}}
 """
 
 
@@ -114,77 +138,110 @@ def started(names: list[str], pods: list[int], target: Target | None, folder: Pa
             elif name == LOCAL:
                 systems.append(stack.enter_context(_local(folder)))
             else:
-                systems.append(stack.enter_context(_peer(name, FIRST_PORT + 10 * number, folder)))
+                systems.append(stack.enter_context(_peer(name, FIRST_PORT + PORTS * number, folder)))
         yield systems
+
+
+@dataclass(frozen=True)
+class _App:
+    """A program of a peer, and the ports of its sidecar."""
+
+    app_id: str
+    module: str
+    port: int
+    http_port: int
+    grpc_port: int
+    inner_port: int
 
 
 @contextmanager
 def _peer(name: str, port: int, folder: Path) -> Iterator[System]:
-    """A peer with a model of its own; with Redis if it has something to keep, with a sidecar if it talks to one."""
-    model_port, redis_port, http_port, grpc_port, inner_port, placement_port, health_port, raft_port = range(
-        port + 1, port + 9
-    )
-    uses = {port: name, model_port: "its model"}
-    if name in WITH_REDIS:
-        uses[redis_port] = "its Redis"
-    if name in WITH_SIDECAR:
-        uses |= dict.fromkeys((http_port, grpc_port, inner_port), "its sidecar")
-        uses |= dict.fromkeys((placement_port, health_port, raft_port), "its placement")
+    """A peer with a model of its own; with Redis if it has something to keep, with sidecars if it talks to them."""
+    uses: dict[int, str] = {}
+
+    def reserved(use: str) -> int:
+        number = port + len(uses)
+        uses[number] = use
+        return number
+
+    def app(app_id: str, module: str) -> _App:
+        return _App(app_id, module, reserved(app_id), *(reserved(f"{app_id}'s sidecar") for _ in range(3)))
+
+    chat = app(PEER, PEERS[name])
+    apps = [chat, app(MEMORY, TUTORIAL_MEMORY)] if name == TUTORIAL else [chat]
+    model_port, redis_port = reserved(f"{name}'s model"), reserved(f"{name}'s Redis")
+    placement_ports = [reserved(f"{name}'s placement") for _ in range(3)]
     if taken := ports.taken(uses):
         raise CommandError(f"{ports.told(taken, uses)}; end that first")
     with ExitStack() as stack:
+        children = []
 
         def started(part: str, *command: str, **env: str) -> Child:
-            return stack.enter_context(Child(f"{name}'s {part}", command, folder / f"{name}-{part}.log", env))
+            child = stack.enter_context(Child(f"{name}'s {part}", command, folder / f"{name}-{part}.log", env))
+            children.append(child)
+            return child
 
-        model = started("model", sys.executable, "-m", "offline_model", HOST=LOOPBACK, PORT=str(model_port))
-        pids, counters = [model.pid], None
+        started("model", sys.executable, "-m", "offline_model", HOST=LOOPBACK, PORT=str(model_port))
+        counters = None
         if name in WITH_REDIS:
             server = redis.server()
             # Nothing is written to disk: its best case, where ours has every write on disk before it answers.
             options = ["--bind", LOOPBACK, "--port", str(redis_port), "--save", "", "--appendonly", "no"]
-            pids.append(started("redis", *server.command, *options, "--dir", str(folder), **server.env).pid)
+            started("redis", *server.command, *options, "--dir", str(folder), **server.env)
             counters = partial(_redis_counts, redis_port)
+        if name == TUTORIAL:
+            started("placement", *_placement(*placement_ports), NAMESPACE=DAPR_NAMESPACE)
         if name in WITH_SIDECAR:
-            components = folder / f"{name}-components"
-            components.mkdir()
-            (components / "statestore.yaml").write_text(STATE_STORE.format(redis=f"{LOOPBACK}:{redis_port}"))
-            hosts = [f"--placement-host-address={LOOPBACK}:{placement_port}", f"--app-port={port}"]
-            if name == TUTORIAL:
-                placement = started(
-                    "placement",
-                    str(binaries.placement()),
-                    *(f"--listen-address={LOOPBACK}", f"--port={placement_port}", f"--healthz-port={health_port}"),
-                    *("--enable-metrics=false", f"--initial-cluster=dapr-placement-0={LOOPBACK}:{raft_port}"),
-                    NAMESPACE=DAPR_NAMESPACE,
-                )
-                pids.append(placement.pid)
-            sidecar = started(
-                "sidecar",
-                str(binaries.daprd()),
-                *(f"--app-id={PEER}", f"--resources-path={components}", "--enable-metrics=false"),
-                *(f"--dapr-http-port={http_port}", f"--dapr-grpc-port={grpc_port}"),
-                *(f"--dapr-internal-grpc-port={inner_port}", f"--dapr-listen-addresses={LOOPBACK}"),
-                *(hosts if name == TUTORIAL else ()),
-                DAPR_HOST_IP=LOOPBACK,
-                NAMESPACE=DAPR_NAMESPACE,
+            resources = _resources(name, f"{LOOPBACK}:{redis_port}", apps, folder)
+            for each in apps:
+                options = _sidecar(each, resources)
+                if name == TUTORIAL:  # it is called back: actors, events
+                    options += [f"--app-port={each.port}", f"--placement-host-address={LOOPBACK}:{placement_ports[0]}"]
+                where = {"DAPR_HOST_IP": LOOPBACK, "NAMESPACE": DAPR_NAMESPACE}
+                started(f"{each.app_id}-sidecar", str(binaries.daprd()), *options, **where)
+        programs = [
+            started(
+                f"{each.app_id}-app",
+                *(sys.executable, "-m", "bench.peers", each.module),
+                PORT=str(each.port),
+                MODEL_BASE_URL=f"http://{LOOPBACK}:{model_port}/v1",
+                REDIS_URL=f"redis://{LOOPBACK}:{redis_port}",
+                DAPR_HTTP_PORT=str(each.http_port),
+                DAPR_GRPC_PORT=str(each.grpc_port),
             )
-            pids.append(sidecar.pid)
-        app = started(
-            "app",
-            sys.executable,
-            "-m",
-            "bench.peers",
-            PEERS[name],
-            PORT=str(port),
-            MODEL_BASE_URL=f"http://{LOOPBACK}:{model_port}/v1",
-            REDIS_URL=f"redis://{LOOPBACK}:{redis_port}",
-            DAPR_HTTP_PORT=str(http_port),
-            DAPR_GRPC_PORT=str(grpc_port),
-        )
-        url = f"http://{LOOPBACK}:{port}/chat/"
-        app.wait_for_turn(url, FIRST_USER)
-        yield System(name, url, cpu.below(app.pid, *pids), counters, streams=name in STREAMS)
+            for each in apps
+        ]
+        url = f"http://{LOOPBACK}:{chat.port}/chat/"
+        programs[0].wait_for_turn(url, FIRST_USER)
+        yield System(name, url, cpu.below(*(child.pid for child in children)), counters, streams=name in STREAMS)
+
+
+def _placement(port: int, health_port: int, raft_port: int) -> list[str]:
+    return [
+        str(binaries.placement()),
+        *(f"--listen-address={LOOPBACK}", f"--port={port}", f"--healthz-port={health_port}"),
+        *("--enable-metrics=false", f"--initial-cluster=dapr-placement-0={LOOPBACK}:{raft_port}"),
+    ]
+
+
+def _sidecar(app: _App, resources: Path) -> list[str]:
+    return [
+        *(f"--app-id={app.app_id}", f"--resources-path={resources}", f"--config={resources.with_suffix('.yaml')}"),
+        *(f"--dapr-http-port={app.http_port}", f"--dapr-grpc-port={app.grpc_port}"),
+        *(f"--dapr-internal-grpc-port={app.inner_port}", f"--dapr-listen-addresses={LOOPBACK}"),
+        "--enable-metrics=false",
+    ]
+
+
+def _resources(name: str, redis_address: str, apps: Sequence[_App], folder: Path) -> Path:
+    """The folder of the components, beside a configuration of its name by which the sidecars find each other."""
+    resources = folder / f"{name}-components"
+    resources.mkdir()
+    components = {"statestore": STATE_STORE} | ({"events": EVENTS} if name == TUTORIAL else {})
+    for file, text in components.items():
+        (resources / f"{file}.yaml").write_text(text.format(redis=redis_address))
+    resources.with_suffix(".yaml").write_text(resolution({app.app_id: app.inner_port for app in apps}))
+    return resources
 
 
 @contextmanager

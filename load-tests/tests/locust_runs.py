@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
@@ -75,7 +76,7 @@ class Reply(NamedTuple):
 
     status: int
     body: object
-    headers: tuple = ()
+    headers: Sequence[tuple[str, str]] = ()
 
 
 class HangUp(Exception):
@@ -171,6 +172,7 @@ def _spoken(text, reply):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Any
     disable_nagle_algorithm = True
 
     def do_GET(self):

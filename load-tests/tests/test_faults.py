@@ -4,6 +4,8 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
+from actor_load import node_faults
+from actor_load.cluster import Container
 from actor_load.errors import LoadError
 from actor_load.faults import FAULTS
 from actor_load.options import Options
@@ -18,8 +20,10 @@ class Pods:
     def __init__(self, names=("a", "b", "c"), looks=2):
         self.pods = {f"old-{name}": name for name in names}
         self.deleted = []
+        self.disturbed = []
         self._looks = looks
         self._coming = []
+        self._container_ids = iter(["c1", *["c1"] * looks, "c2", "c3"])
 
     def __call__(self, options, namespace, selector):
         self.namespace, self.selector = namespace, selector
@@ -35,6 +39,40 @@ class Pods:
         self.pods = {uid: pod for uid, pod in self.pods.items() if pod != name}
         self._coming.append((name, self._looks))
 
+    def addresses(self):
+        return [f"ip-{name}" for name in self.pods.values()]
+
+    def container(self, pod, container):
+        """After ``looks`` looks it is another."""
+        return Container(f"node-of-{pod}", next(self._container_ids))
+
+    def disturb(self, address, kind, seconds):
+        self.disturbed.append((address, kind, seconds))
+
+
+class Jobs:
+    """Made like a NodeJob; each is done at the third look."""
+
+    def __init__(self):
+        self.made = []
+        self._looks = 0
+
+    def __call__(self, options, node, arguments):
+        self.made.append((node, *arguments))
+        return self
+
+    def is_done(self):
+        self._looks += 1
+        return self._looks > 2
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """Stand for those that are made on nodes."""
+    made = Jobs()
+    monkeypatch.setattr(faults, "NodeJob", made)
+    return made
+
 
 @pytest.fixture
 def happens(monkeypatch):
@@ -43,21 +81,24 @@ def happens(monkeypatch):
     ``leaders`` are what the looks at placement find, one after the other.
     """
 
-    def run(name, pods, leaders=("b",)):
+    def run(name, pods, leaders=("b",), node_faults="node-faults"):
         monkeypatch.setattr(faults, "PodGroup", pods)
-        options = Options(namespace="mine", dapr_namespace="dapr")
+        monkeypatch.setattr(faults, "disturb", pods.disturb)
+        options = Options(namespace="mine", dapr_namespace="dapr", node_faults=node_faults)
         looks = []
 
         def wait(reached, *_):
             while not reached():
                 looks.append(dict(pods.pods))
 
-        def change(text, action, count, gone):
+        def change(text, action, count, gone=frozenset()):
             action()
             return SimpleNamespace(text=text, count=count, gone=gone, looks=looks)
 
         samples = (PlacementSample(at=1, leader=leader) for leader in leaders)
-        stage = SimpleNamespace(options=options, wait=wait, change=change, sample=lambda: next(samples))
+        stage = SimpleNamespace(
+            options=options, wait=wait, change=change, sample=lambda: next(samples), sleep=lambda _: None
+        )
         return faults._happens(stage, FAULTS[name], 2)
 
     return run
@@ -107,11 +148,74 @@ def test_the_leader_of_placement_is_waited_for(happens):
     assert pods.deleted == [("c", 0)]
 
 
+@pytest.mark.parametrize(
+    ("name", "job"),
+    [
+        ("chat-app-killed", ("node-of-a", "kill", "c1")),
+        ("chat-sidecar-killed", ("node-of-a", "kill", "c1")),
+        ("chat-without-placement", ("node-of-a", "cut-off", "c1", "--port=50005", "--seconds=10")),
+        ("chat-without-redis", ("node-of-a", "cut-off", "c1", "--port=6379", "--seconds=10")),
+        ("redis-hangs", ("node-of-a", "freeze", "c1", "--seconds=10")),
+    ],
+)
+def test_what_happens_on_a_node_is_a_job_there_and_takes_no_pod_away(happens, jobs, name, job):
+    pods = Pods()
+    change = happens(name, pods)
+    assert jobs.made == [job]
+    assert pods.deleted == []
+    assert change.gone == frozenset()
+
+
+def test_a_killed_container_is_waited_for_until_it_is_another(happens, jobs):
+    change = happens("chat-app-killed", Pods(looks=5))
+    assert len(change.looks) == 2 + 5, "of the job, and of the container"
+
+
+def test_what_happens_on_a_node_takes_the_right_to_it(happens, jobs):
+    with pytest.raises(LoadError, match=r"nodeFaults\.enabled=true"):
+        happens("redis-hangs", Pods(), node_faults="")
+    assert jobs.made == []
+
+
+def test_every_pod_of_the_model_fails_at_once(happens):
+    pods = Pods()
+    happens("model-refuses", pods)
+    assert pods.disturbed == [(f"ip-{name}", "refuse", 10) for name in "abc"]
+
+
+@pytest.mark.parametrize("how", [fault.how for fault in FAULTS.values() if isinstance(fault.how, faults.OnNode)])
+def test_what_a_job_is_told_is_a_command_line_that_it_takes(monkeypatch, how):
+    done = []
+    monkeypatch.setattr(node_faults, "processes", lambda container_id: [7, 8])
+    for name in ("kill", "freeze", "cut_off"):
+        monkeypatch.setattr(node_faults, name, lambda *given: done.append(given))
+    monkeypatch.setattr(node_faults.signal, "signal", lambda *_: None)
+    node_faults.main(faults._arguments(how, "c1"))
+    expected = {"Kill": ([7, 8],), "Freeze": ([7, 8], 10), "CutOff": (7, getattr(how, "port", 0), 10)}
+    assert done == [expected[type(how).__name__]]
+
+
+class TestWhatIsPossible:
+    def possible(self, **options):
+        return set(faults._possible(Options(**options)))
+
+    def test_what_happens_on_nodes_takes_a_cron_job_that_is_named(self, monkeypatch):
+        monkeypatch.setattr(faults, "PodGroup", Pods())
+        on_nodes = {name for name, fault in FAULTS.items() if isinstance(fault.how, faults.OnNode)}
+        assert on_nodes >= {"chat-app-killed", "chat-without-redis", "redis-hangs"}
+        assert self.possible(node_faults="there") == set(FAULTS)
+        assert self.possible() == set(FAULTS) - on_nodes
+
+    def test_the_offline_model_fails_only_where_it_is(self, monkeypatch):
+        monkeypatch.setattr(faults, "PodGroup", Pods(names=()))
+        assert not any(name.startswith("model-") for name in self.possible())
+
+
 def test_a_follower_is_taken_only_where_there_is_one(happens, monkeypatch):
     followers = {"placement-follower-deleted", "placement-follower-killed"}
     monkeypatch.setattr(faults, "PodGroup", Pods(names=("a", "b", "c")))
-    assert faults._possible(Options()) == list(FAULTS)
+    assert faults._possible(Options(node_faults="there")) == list(FAULTS)
     monkeypatch.setattr(faults, "PodGroup", Pods(names=("a",)))
-    assert set(FAULTS) - set(faults._possible(Options())) == followers
+    assert set(FAULTS) - set(faults._possible(Options(node_faults="there"))) == followers
     with pytest.raises(LoadError, match=r"a placement pod that follows is killed: there is none among a; .*values-ha"):
         happens("placement-follower-killed", Pods(names=("a",)), leaders=("a",))

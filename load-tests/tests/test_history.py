@@ -24,6 +24,8 @@ from actor_load.report import series
 from actor_load.subjects import summary
 from locust.env import Environment
 
+pytestmark = pytest.mark.timeout(120)  # whole days of a run are added up
+
 STARTED = 1_800_000_000
 DAY = 24 * 3600
 

@@ -1,6 +1,7 @@
 """The options: named, explained, checked in one line, and the same wherever they are given."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import locust
 import pytest
+from actor_load import scenarios
 from actor_load.errors import LoadError
-from actor_load.options import DEFAULT_RUN_SECONDS, SCENARIOS, SHAPES, Options, add_arguments, bounds, sidecar
+from actor_load.options import DEFAULT_RUN_SECONDS, SHAPES, Options, add_arguments, bounds, sidecar
+from actor_load.scenario import NAMES, SCENARIOS
 from locust.argument_parser import (
     LocustArgumentParser,
     default_args_dict,
@@ -79,7 +82,7 @@ class TestEveryOption:
         for name in FIELDS:
             assert asked[name]["help_text"].startswith(Options.model_fields[name].description)
         assert asked["shape"]["choices"] == SHAPES
-        assert asked["scenario"]["choices"] == SCENARIOS
+        assert asked["scenario"]["choices"] == NAMES
         assert asked["actors"]["default_value"] == "10000"
 
     def test_the_web_ui_shows_what_was_given(self, hooked: None) -> None:
@@ -99,6 +102,8 @@ GIVEN = [
     ("threshold", "turn:p95<300 call:rate>5", "turn:p95<300 call:rate>5"),
     ("verify", "on", "on"),
     ("memory_host", "http://memory:8001", "http://memory:8001"),
+    ("active_actors", "10000", 10000),
+    ("node_faults", "load-tests-node-faults", "load-tests-node-faults"),
 ]
 
 
@@ -223,7 +228,7 @@ class TestBadValues:
         assert Options.model_fields[name].default in said
 
     @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "constant"])
-    @pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if scenario != "none"])
+    @pytest.mark.parametrize("scenario", SCENARIOS)
     def test_a_scenario_and_a_shape_exclude_each_other(
         self, parser: LocustArgumentParser, scenario: str, shape: str
     ) -> None:
@@ -233,7 +238,7 @@ class TestBadValues:
 
     def test_either_alone_is_well(self, parser: LocustArgumentParser) -> None:
         assert {parsed(parser, "--shape", shape).shape for shape in SHAPES} == set(SHAPES)
-        assert {parsed(parser, "--scenario", scenario).scenario for scenario in SCENARIOS} == set(SCENARIOS)
+        assert {parsed(parser, "--scenario", scenario).scenario for scenario in NAMES} == set(NAMES)
 
     def test_a_threshold_of_nothing_is_none(self) -> None:
         options = Options.parse({"max_p95": "", "max_p99": "", "max_error_rate": "", "min_rate": ""})
@@ -356,6 +361,21 @@ events.init_command_line_parser.add_listener(add_arguments)
 events.init.add_listener(lambda environment, **_: show("before", environment))
 events.test_start.add_listener(lambda environment, **_: show("in the run", environment))
 """
+
+
+class TestScenarios:
+    def test_each_has_a_script(self) -> None:
+        assert scenarios.SCRIPTS.keys() == SCENARIOS.keys()
+
+    @pytest.mark.parametrize("name", SCENARIOS)
+    def test_its_options_are_there_and_their_help_names_it(self, parser: LocustArgumentParser, name: str) -> None:
+        for option in SCENARIOS[name].options:
+            action = next(action for action in parser._actions if action.dest == option)
+            assert re.search(rf"Heeded by --scenario [\w, ]*\b{name}\b", action.help)
+
+    @pytest.mark.parametrize("name", SCENARIOS)
+    def test_the_help_tells_what_it_does(self, parser: LocustArgumentParser, name: str) -> None:
+        assert f"{name}: {SCENARIOS[name].text}" in Options.model_fields["scenario"].description
 
 
 class TestFaults:

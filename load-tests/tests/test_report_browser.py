@@ -13,6 +13,8 @@ from cluster import browser as tool
 from cluster import debian
 from cluster.errors import CommandError
 
+pytestmark = pytest.mark.timeout(120)  # a browser draws
+
 HOSTILE = "</script><script>window.hostile = true</script><img src=x onerror='window.hostile = true'>"
 HEADINGS = [
     "In figures",

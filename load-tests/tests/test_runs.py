@@ -16,6 +16,8 @@ from support.serving import free_port
 
 from .locust_runs import LOAD_TESTS, HangUp, Reply, distributed, serving
 
+pytestmark = pytest.mark.timeout(120)  # whole runs of Locust
+
 
 @pytest.fixture
 def target():

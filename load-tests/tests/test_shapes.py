@@ -695,7 +695,7 @@ events.quit.add_listener(lambda **_: print(json.dumps({"seen": seen, "marked": m
 
 def test_locust_itself_follows_a_shape_and_ends_with_it(tmp_path: Path) -> None:
     (tmp_path / "locustfile.py").write_text(LOCUSTFILE)
-    command = [sys.executable, "-m", "locust", "-f", tmp_path / "locustfile.py", "--headless", "--only-summary"]
+    command = [sys.executable, "-m", "locust", "-f", str(tmp_path / "locustfile.py"), "--headless", "--only-summary"]
     ended = subprocess.run(
         [*command, "--shape", "spike", "--spike-factor", "4", "-u", "8", "-t", "9"],
         capture_output=True,

@@ -18,6 +18,8 @@ from .locust_runs import HangUp, distributed, serving
 from .locust_runs import Reply as Answer
 from .test_runs import command, environment
 
+pytestmark = pytest.mark.timeout(120)  # whole runs of Locust
+
 VIOLATIONS = "What is wrong"
 SETTLE_SECONDS = 10
 

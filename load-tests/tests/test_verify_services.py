@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
@@ -16,7 +17,7 @@ from support.serving import serving
 from support.sidecar import FakeSidecar
 from support.waiting import until
 
-NO_SUMMARIES = {"summary_quiet_seconds": 3600, "summary_max_wait_seconds": 3600}
+NO_SUMMARIES: dict[str, Any] = {"summary_quiet_seconds": 3600, "summary_max_wait_seconds": 3600}
 
 
 class Services:

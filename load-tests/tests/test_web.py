@@ -18,6 +18,8 @@ from actor_load.record import Container, Host, PlacementSample, PodSample
 from support import browser
 from support.serving import free_port
 
+pytestmark = pytest.mark.timeout(120)  # a browser starts
+
 LOAD_TESTS = Path(__file__).parents[1]
 STARTED = 1_795_464_000.25
 
@@ -275,4 +277,4 @@ def test_without_a_web_ui_nothing_is_done():
     class Headless:
         web_ui = None
 
-    web.attach(Headless(), list)
+    web.attach(Headless(), list)  # type: ignore[arg-type]

@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 import yaml
-
-from tests.charts.conftest import ROOT
+from support.charts import ROOT
 
 COMPONENTS = ROOT / "components"
 # How Redis is reached differs from place to place.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.charts import CHART, ROOT, notes_of
 
 from cluster.bare import images
 from cluster.versions import VERSIONS
-from tests.charts.conftest import CHART, ROOT, notes_of
 
 SERVICES = ("chat-service", "agent-memory-service", "offline-model")
 SIDECARS = ("chat-service", "agent-memory-service")
@@ -132,6 +132,9 @@ class TestServices:
             ("chatService.turn.keySeconds=2592000", "TURN_KEY_SECONDS"),
             ("chatService.retention.sessionSeconds=31536000", "SESSION_RETENTION_SECONDS"),
             ("model.contextTokens=10000000", "MODEL_CONTEXT_TOKENS"),
+            ("model.tools=false", "MODEL_TOOLS"),
+            ("model.onLength=refuse", "MODEL_ON_LENGTH"),
+            ("model.onContentFilter=answer", "MODEL_ON_CONTENT_FILTER"),
             ("agentMemoryService.retention.transcriptSeconds=31536000", "TRANSCRIPT_RETENTION_SECONDS"),
         ],
     )
@@ -148,6 +151,29 @@ class TestServices:
                 environment(pods[service])[variable] for service in SERVICES if variable in environment(pods[service])
             ]
             assert seen == [told]
+
+    @pytest.mark.parametrize(
+        ("kind", "source"),
+        [
+            ("ConfigMap", {"configMap": {"name": "our-ca", "items": [{"key": "root.pem", "path": "ca.crt"}]}}),
+            ("Secret", {"secret": {"secretName": "our-ca", "items": [{"key": "root.pem", "path": "ca.crt"}]}}),
+        ],
+    )
+    def test_a_private_ca_is_mounted_where_the_services_look_for_it(self, render, kind, source):
+        told = (f"model.ca.kind={kind}", "model.ca.name=our-ca", "model.ca.key=root.pem")
+        pods = render(*(word for one in told for word in ("--set", one))).pods()
+        for service in SIDECARS:
+            spec = pods[service]["spec"]
+            assert {"name": "model-ca"} | source in spec["volumes"]
+            (mounted,) = (
+                mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "model-ca"
+            )
+            assert environment(pods[service])["MODEL_CA_FILE"] == f"{mounted}/ca.crt"
+
+    def test_without_one_nothing_is_mounted(self, default):
+        for service in SIDECARS:
+            assert "model-ca" not in str(default.pods()[service])
+            assert environment(default.pods()[service])["MODEL_CA_FILE"] == ""
 
     def test_a_rollout_never_has_fewer_pods(self, default):
         for service in SERVICES:
@@ -425,7 +451,7 @@ class TestRedis:
         assert trimmer["volumeMounts"] == [{"name": "config", "mountPath": "/etc/redis", "readOnly": True}]
         files = default.get("ConfigMap", "redis")["data"]
         for name in ("start.sh", "trim.sh", "trim.lua"):
-            assert files[name].strip() == (CHART / "charts" / "redis" / "files" / name).read_text().strip()
+            assert files[name].strip() == (CHART / "files" / "redis" / name).read_text().strip()
 
     def test_the_streams_that_are_trimmed_are_the_topics(self, default):
         topics = {default.get("Subscription", name)["spec"]["topic"] for name in ("conversations", "dead-letters")}

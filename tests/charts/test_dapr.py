@@ -4,9 +4,9 @@ import functools
 
 import pytest
 import yaml
+from support.charts import ROOT, Rendered
 
 from cluster.versions import VERSIONS
-from tests.charts.conftest import ROOT, Rendered
 
 DEVELOPMENT = ROOT / "charts" / "dapr" / "values.yaml"
 HA = ROOT / "charts" / "dapr" / "values-ha.yaml"

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import tarfile
@@ -18,10 +19,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from actor_load.scenario import SCENARIOS, Right
+from support.charts import LOAD_TESTS, ROOT, Rendered, notes_of
 
 from cluster import content
 from cluster.versions import VERSIONS
-from tests.charts.conftest import LOAD_TESTS, ROOT, Rendered, notes_of
 
 MASTER, WORKERS = "load-tests-master-1", "load-tests-workers-1"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -31,6 +33,7 @@ SHIPPED = {
     "a scenario": ["--set", "run.scenario=tour,thresholds.maxP95=500,rbac.nodeMetrics=true"],
     "no sidecars": ["--set", "sidecar.master=false,sidecar.workers=false"],
     "faults": ["--set", "run.scenario=faults,rbac.faults=true"],
+    "faults on nodes": ["--set", "run.scenario=faults,rbac.faults=true,nodeFaults.enabled=true"],
     "no rights": ["--set", "rbac.placement=false,rbac.scenarios=false"],
     "everything optional": ["--values", str(EVERYTHING)],
 }
@@ -188,6 +191,14 @@ class TestJobs:
         assert done.returncode == 0, done.stderr
         assert all(len(f"{job}-999") <= 63 for job in Rendered(done.stdout).names("Job"))
 
+    @pytest.mark.parametrize("name", ["42", "1e3", "my.run", "2026.11.26"])
+    def test_a_service_may_be_called_as_the_release_is(self, helm, name):
+        done = helm("template", name, LOAD_TESTS, "--namespace", "daca", "--set", "webUI.enabled=true")
+        assert done.returncode == 0, done.stderr
+        services = Rendered(done.stdout).names("Service")
+        assert len(services) == 2
+        assert all(re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service) for service in services)
+
     def test_the_relay_stands_between_each_sidecar_and_placement(self, default, render):
         for pod in default.pods().values():
             (relay,) = [item for item in pod["spec"]["initContainers"] if item["name"] == "placement-relay"]
@@ -232,12 +243,16 @@ class TestOptions:
     def test_locust_would_say_which_it_does_not_know(self, default):
         assert "--no-such-option" in refused_by_locust(*told(default.pods()[MASTER]), "--no-such-option")
 
-    def test_shapes_and_scenarios_are_those_of_the_locustfile(self):
+    def test_shapes_are_those_of_the_locustfile(self):
         source = (ROOT / "load-tests" / "actor_load" / "options.py").read_text()
         run = yaml.safe_load((LOAD_TESTS / "values.schema.yaml").read_text())["properties"]["run"]["properties"]
-        for name, key in (("SHAPES", "shape"), ("SCENARIOS", "scenario")):
-            (listed,) = re.findall(rf"^{name}: Final = (\(.*?\))$", source, re.MULTILINE)
-            assert run[key]["enum"] == list(ast.literal_eval(listed))
+        (listed,) = re.findall(r"^SHAPES: Final = (\(.*?\))$", source, re.MULTILINE)
+        assert run["shape"]["enum"] == list(ast.literal_eval(listed))
+
+    def test_scenarios_and_their_rights_are_those_of_the_locustfile(self):
+        written = runpy.run_path(str(ROOT / "charts" / "generate_schema.py"))["scenarios"]()
+        current = (LOAD_TESTS / "files" / "scenarios.json").read_text()
+        assert current == written, "run: python charts/generate_schema.py"
 
     def test_values_become_options_of_both(self, render):
         rendered = render(
@@ -361,6 +376,21 @@ class TestRights:
         assert accounts == {MASTER: "load-tests", WORKERS: "load-tests-workers"}
         assert rendered.names("ServiceAccount") == set(accounts.values())
 
+    @pytest.mark.parametrize("right", Right)
+    @pytest.mark.parametrize("name", SCENARIOS)
+    def test_a_scenario_is_refused_without_a_right_that_it_takes(self, render, refusal, name, right):
+        rights = ",".join(f"rbac.{one}={str(one is not right).lower()}" for one in Right)
+        arguments = ("--set", f"run.scenario={name},{rights}")
+        if right in SCENARIOS[name].rights:
+            assert f"run.scenario is {name} while rbac.{right} is false" in refusal(*arguments)
+        else:
+            assert render(*arguments).pods()
+
+    @pytest.mark.parametrize("right", Right)
+    def test_each_right_of_a_scenario_is_one_more_of_the_masters(self, render, right):
+        more, less = (self.rules(render("--set", f"rbac.{right}={value}")) for value in ("true", "false"))
+        assert more > less
+
     def test_without_scenarios_it_changes_nothing(self, render):
         rules = self.rules(render("--set", "rbac.scenarios=false"))
         assert {verb for _, verb in rules} == {"get", "list"}
@@ -369,6 +399,11 @@ class TestRights:
         with_faults = render("--set", "rbac.faults=true")
         for role in ("load-tests", "load-tests-daca"):
             assert self.rules(with_faults, role) - self.rules(default, role) == {("pods", "delete")}
+
+    def test_faults_on_nodes_take_the_right_to_make_jobs(self, render):
+        without, allowed = render("--set", "rbac.faults=true"), render(*SHIPPED["faults on nodes"])
+        assert self.rules(allowed) - self.rules(without) == {("cronjobs", "get"), ("jobs", "create"), ("jobs", "get")}
+        assert self.rules(allowed, "load-tests-daca") == self.rules(without, "load-tests-daca")
 
     def test_each_can_be_left_out(self, render):
         rendered = render("--set", "rbac.placement=false,rbac.scenarios=false")
@@ -384,6 +419,36 @@ class TestRights:
         rendered = render("--set", "run.options.deployment=other")
         apps = [rule for rule in rendered.get("Role", "load-tests")["rules"] if rule["apiGroups"] == ["apps"]]
         assert [rule["resourceNames"] for rule in apps] == [["other"]] * 2
+
+
+class TestFaultsOnNodes:
+    def test_there_is_nothing_of_them_unless_they_are_asked_for(self, default, render):
+        for rendered in (default, render(*SHIPPED["faults"])):
+            assert rendered.names("CronJob") == set()
+            assert "--node-faults" not in told(rendered.pods()[MASTER])
+
+    def test_the_job_that_the_master_makes_ends_by_itself_and_has_no_more_rights_than_it_takes(self, render):
+        rendered = render(*SHIPPED["faults on nodes"])
+        name = option(rendered.pods()[MASTER], "node-faults")
+        spec = rendered.get("CronJob", name)["spec"]
+        assert spec["suspend"] is True
+        job = spec["jobTemplate"]["spec"]
+        assert job["activeDeadlineSeconds"] < 300
+        assert job["backoffLimit"] == 0
+        assert job["ttlSecondsAfterFinished"] > 0
+        pod = job["template"]["spec"]
+        assert (pod["hostPID"], pod["automountServiceAccountToken"]) == (True, False)
+        assert "hostNetwork" not in pod
+        (container,) = pod["containers"]
+        context = container["securityContext"]
+        assert "privileged" not in context
+        assert context["capabilities"] == {"drop": ["ALL"], "add": ["KILL", "SYS_PTRACE", "SYS_ADMIN", "NET_ADMIN"]}
+
+    def test_a_release_that_is_removed_takes_them_along(self, render):
+        rendered = render(*SHIPPED["faults on nodes"])
+        labels = rendered.get("CronJob", "load-tests-node-faults")["spec"]["jobTemplate"]["metadata"]["labels"]
+        selected = {"app.kubernetes.io/instance": "load-tests", "app.kubernetes.io/part-of": "load-tests"}
+        assert selected.items() <= labels.items(), "`make load` deletes what has these"
 
 
 @pytest.mark.parametrize(
@@ -420,6 +485,8 @@ def test_a_wrong_value_is_told_by_its_name(refusal, setting, said):
         ("run.scenario=tour,run.shape=ramp", "set run.shape=constant, or run.scenario=none"),
         ("run.scenario=tour,rbac.scenarios=false", "set rbac.scenarios=true"),
         ("run.scenario=faults", "set rbac.faults=true"),
+        ("nodeFaults.enabled=true", "set rbac.faults=true, or nodeFaults.enabled=false"),
+        ("run.options.node-faults=x", "set nodeFaults.enabled instead"),
         ("run.options.namespace=other", "run.options.namespace has a value of its own: set helm's own -n instead"),
         ("run.options.max-p95=5", "set thresholds.maxP95 instead"),
         ("run.options.threshold=turn:p95<3", "set thresholds.expressions instead"),
@@ -533,7 +600,7 @@ class TestStart:
                 pass
 
         with HTTPServer(("127.0.0.1", 0), Handler) as server:
-            server.asked = asked
+            server.asked = asked  # type: ignore[attr-defined]
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             yield server

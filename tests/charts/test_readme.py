@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 import yaml
+from support.charts import DAPR_APIS, ROOT, Rendered
 
 from cluster.deploy import DAPR_NAMESPACE, DAPR_RELEASE, DAPR_REPOSITORY, RELEASE
 from cluster.target import DEFAULT_NAMESPACE
 from cluster.versions import VERSIONS
-from tests.charts.conftest import DAPR_APIS, ROOT, Rendered
 
 TOOLS = ("docker", "kind", "minikube", "helm", "kubectl", "curl")
 REDIS = f"docker.io/library/redis:{VERSIONS['REDIS_VERSION']}"
@@ -98,7 +98,7 @@ def test_images_are_built_under_the_names_that_the_chart_asks_for(calls, default
 
 def test_each_image_is_built_from_its_own_dockerfile(calls):
     for build in of(calls, "docker", "build"):
-        service = re.fullmatch(r"localhost/daca/(.+):.+", option(build, "-t", "--tag"))[1]
+        service = re.fullmatch(r"localhost/daca/(.+):.+", option(build, "-t", "--tag") or "")[1]
         assert option(build, "-f", "--file") == f"images/{service}/Dockerfile"
 
 

@@ -1,15 +1,16 @@
 """values.yaml, values.schema.yaml and values.schema.json say the same, and a wrong value is told by its name."""
 
+import importlib
+import re
 import runpy
 
 import pytest
 import yaml
+from support.charts import CHART, LOAD_TESTS, ROOT
 
-from tests.charts.conftest import CHART, LOAD_TESTS, ROOT
-
-CHARTS = [CHART, CHART / "charts" / "redis", LOAD_TESTS]
+CHARTS = [CHART, LOAD_TESTS]
 # Their content is Kubernetes' own, or the user's.
-FREE = {"podSecurityContext", "containerSecurityContext", "affinity", "global"}
+FREE = {"podSecurityContext", "containerSecurityContext", "affinity", "global", "extraPodSpec"}
 
 
 def read(path):
@@ -55,9 +56,9 @@ def open_objects(schema, node, path=""):
     return found
 
 
-def below(chart, keys):
-    """Drops the subchart's own values, which the parent leaves to it."""
-    return keys if chart.name == "redis" else {key for key in keys if not key.startswith("redis.")}
+def test_the_reference_is_what_the_schemas_say():
+    reference = runpy.run_path(str(ROOT / "charts" / "generate_schema.py"))["reference"]
+    assert (ROOT / "docs" / "values.md").read_text() == reference(), "run: python charts/generate_schema.py"
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
@@ -67,11 +68,21 @@ class TestAgreement:
         current = (chart / "values.schema.json").read_text()
         assert current == generated(chart / "values.schema.yaml"), "run: python charts/generate_schema.py"
 
+    def test_a_description_with_a_comma_is_quoted(self, chart):
+        # In braces YAML would take what is behind the comma for another key.
+        def keys(node):
+            if isinstance(node, dict):
+                yield from node
+            for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else []:
+                yield from keys(child)
+
+        assert [key for key in keys(read(chart / "values.schema.yaml")) if " " in key and not key.startswith("^")] == []
+
     def test_values_and_schema_have_the_same_keys(self, chart):
         schema, values = read(chart / "values.schema.yaml"), read(chart / "values.yaml")
         open_paths = open_objects(schema, schema)
-        described = below(chart, schema_keys(schema, schema))
-        assert below(chart, value_keys(values, open_paths)) == described
+        described = {key for key in schema_keys(schema, schema) if not key.startswith("global.")}
+        assert value_keys(values, open_paths | {"global"}) == described
 
     def test_every_value_is_described(self, chart):
         schema = read(chart / "values.schema.yaml")
@@ -81,7 +92,7 @@ class TestAgreement:
                 full = resolved(schema, child)
                 if "properties" in full:
                     yield from undescribed(child, f"{path}{name}.")
-                elif "description" not in full and name not in {"requests", "limits"}:
+                elif "description" not in full:
                     yield path + name
 
         assert list(undescribed(schema)) == []
@@ -97,8 +108,7 @@ class TestAgreement:
                 yield from loose(child, f"{path}.{name}")
 
         names = {path.rpartition(".")[2] for path in loose(schema)}
-        # The parent's `redis` is open because the subchart's own schema closes it.
-        assert names <= FREE | ({"redis"} if chart == CHART else set())
+        assert names <= FREE
 
 
 @pytest.mark.parametrize(
@@ -127,6 +137,10 @@ class TestAgreement:
             "agentMemoryService.retention.transcriptSeconds=-1",
             ["/agentMemoryService/retention/transcriptSeconds", "minimum", "0"],
         ),
+        ("model.tools=maybe", ["/model/tools", "string", "boolean"]),
+        ("model.onLength=cut", ["/model/onLength", "answer", "refuse"]),
+        ("model.onContentFilter=drop", ["/model/onContentFilter", "answer", "refuse"]),
+        ("model.ca.kind=File", ["/model/ca/kind", "ConfigMap", "Secret"]),
         ("model.provider=gpt", ["/model/provider", "offline", "gemini", "vllm"]),
         ("model.baseUrl=api.example.com", ["/model/baseUrl", "http"]),
         ("offlineModel.errorRate=2", ["/offlineModel/errorRate", "maximum", "1"]),
@@ -142,3 +156,37 @@ class TestAgreement:
 def test_a_wrong_value_is_told_by_its_name(refusal, setting, told):
     message = refusal("--set", setting)
     assert all(part in message for part in told), message
+
+
+SERVICES = {
+    "chat-service": "chatService",
+    "agent-memory-service": "agentMemoryService",
+    "offline-model": "offlineModel",
+}
+_VARIABLE = re.compile(r"name: ([A-Z_]+), value: {{.*? (?:\.root)?\.(Values|part)\.([\w.]+) }}")
+
+
+def bounds(node):
+    found = {key: node[key] for key in ("minimum", "exclusiveMinimum", "maximum") if key in node}
+    return found | ({"enum": sorted(set(node["enum"]) - {""})} if "enum" in node else {})
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_value_may_be_what_the_services_setting_may_be(service):
+    module = importlib.import_module(f"{service.replace('-', '_')}.settings")
+    settings = module.Settings.model_json_schema()["properties"]
+    templates = CHART / "templates"
+    text = (templates / "_helpers.tpl").read_text() + (templates / service / "deployment.yaml").read_text()
+    schema = read(CHART / "values.schema.yaml")
+    compared = 0
+    for variable, place, path in _VARIABLE.findall(text):
+        if variable.lower() not in settings:
+            continue
+        node = schema
+        for name in [*([SERVICES[service]] if place == "part" else []), *path.split(".")]:
+            node = resolved(schema, resolved(schema, node)["properties"][name])
+        # The chart may have a bound more: a time to live has to fit what Redis counts with.
+        ours, theirs = bounds(node), bounds(settings[variable.lower()])
+        assert {key: ours.get(key) for key in theirs} == theirs, variable
+        compared += 1
+    assert compared >= 3

@@ -11,49 +11,57 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import ClassVar
+from urllib.parse import parse_qs
 
 import pytest
-
-from tests.charts.conftest import CHART, ROOT
+from support.charts import CHART, ROOT
 
 CREATE = ROOT / "k8s-secrets" / "create-model-key.sh"
-START = CHART / "charts" / "redis" / "files" / "start.sh"
+START = CHART / "files" / "redis" / "start.sh"
 CONVERSATION = CHART / "files" / "conversation.py"
 SIDECARS = CHART / "files" / "sidecars.py"
 KEY = "AIza-not-a-real_key"
 
 
-@pytest.fixture
-def stub(tmp_path):
-    """Puts programs into PATH that note their arguments and standard input, each call in a file of its own."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    calls = tmp_path / "calls"
-    calls.mkdir()
+class Stub:
+    """Programs in PATH that note their arguments and standard input, each call in a file of its own."""
 
-    def make(name, body=""):
-        path = folder / name
+    def __init__(self, folder):
+        self._home = folder
+        self._bin = folder / "bin"
+        self._bin.mkdir()
+        self._calls = folder / "calls"
+        self._calls.mkdir()
+
+    def __call__(self, name, body=""):
+        path = self._bin / name
         path.write_text(
             "#!/bin/bash\n"
-            f'call=$(mktemp {calls}/{name}.XXXX)\nprintf "%s\\n" "$@" > "$call.arguments"\n'
+            f'call=$(mktemp {self._calls}/{name}.XXXX)\nprintf "%s\\n" "$@" > "$call.arguments"\n'
             f'if [[ ! -t 0 && "$1" != get ]]; then cat > "$call.input"; fi\n{body}\n'
         )
         path.chmod(0o755)
 
-    def run(command, given="", **environment):
+    def run(self, command, given="", **environment):
         return subprocess.run(
             command,
             input=given,
             capture_output=True,
             text=True,
             check=False,
-            env={"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(tmp_path), **environment},
+            env={"PATH": f"{self._bin}:/usr/bin:/bin", "HOME": str(self._home), **environment},
         )
 
-    make.run = run
-    make.arguments = lambda: {path.name: path.read_text().splitlines() for path in calls.glob("*.arguments")}
-    make.inputs = lambda: [path.read_text() for path in calls.glob("*.input")]
-    return make
+    def arguments(self):
+        return {path.name: path.read_text().splitlines() for path in self._calls.glob("*.arguments")}
+
+    def inputs(self):
+        return [path.read_text() for path in self._calls.glob("*.input")]
+
+
+@pytest.fixture
+def stub(tmp_path):
+    return Stub(tmp_path)
 
 
 class TestCreateModelKey:
@@ -80,15 +88,17 @@ class TestCreateModelKey:
         assert "other" in create
         assert "--from-file=k=/dev/stdin" in create
 
-    def test_a_line_end_does_not_become_part_of_the_key(self, stub):
+    @pytest.mark.parametrize("given", [f"{KEY}\n", f"{KEY}\r\n", f" \t{KEY} ", f"\ufeff{KEY}\n\n", f"\ufeff {KEY}"])
+    def test_what_a_file_brings_along_does_not_become_part_of_the_key(self, stub, given):
         stub("kubectl")
-        assert stub.run([CREATE], f"{KEY}\n").returncode == 0
+        assert stub.run([CREATE], given).returncode == 0
         assert KEY in stub.inputs()
 
     @pytest.mark.parametrize(
         ("arguments", "given", "told"),
         [
             ([], "", "the API key is empty"),
+            ([], "AIza\u2013key", "not ASCII"),
             ([], "two words", "contains white space"),
             ([KEY], "", "an API key is never one"),
             (["-n"], KEY, "-n needs a value"),
@@ -115,16 +125,21 @@ class TestCreateModelKey:
 
 
 class TestRedisStart:
-    @pytest.mark.parametrize(
-        ("password", "line"),
-        [("secret", 'requirepass "secret"'), ('a"b\\c $d `e`', r'requirepass "a\"b\\c $d `e`"')],
-    )
-    def test_the_password_reaches_redis_on_standard_input(self, stub, password, line):
+    def test_the_password_reaches_redis_on_standard_input(self, stub):
         stub("redis-server")
-        done = stub.run(["/bin/sh", START], REDISCLI_AUTH=password)
+        done = stub.run(["/bin/sh", START], REDISCLI_AUTH='a"b c')
         assert done.returncode == 0, done.stderr
         assert list(stub.arguments().values()) == [["/etc/redis/redis.conf", "-"]]
-        assert stub.inputs() == [f"{line}\n"]
+        assert stub.inputs() == ['requirepass "\\x61\\x22\\x62\\x20\\x63"\n']
+
+    @pytest.mark.parametrize("password", ['"secret"', "'secret'", "`secret`"])
+    def test_a_password_in_quotes_is_refused_because_dapr_would_take_another(self, stub, password):
+        stub("redis-server")
+        done = stub.run(["/bin/sh", START], REDISCLI_AUTH=password)
+        assert done.returncode == 1
+        assert "stands in quotes" in done.stderr
+        assert "secret`" not in done.stderr
+        assert stub.arguments() == {}
 
     def test_it_does_not_start_without_a_password(self, stub):
         stub("redis-server")
@@ -184,7 +199,7 @@ class TestConversation:
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}"
             environment = {**os.environ, "CHAT_URL": url, "MEMORY_URL": url, "MODEL_PROVIDER": provider}
-            command = [sys.executable, CONVERSATION]
+            command = [sys.executable, str(CONVERSATION)]
             return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
         yield run
@@ -223,6 +238,7 @@ class TestSidecars:
     @pytest.fixture
     def sidecars(self):
         specification = importlib.util.spec_from_file_location("sidecars", SIDECARS)
+        assert specification is not None
         module = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
         return module
@@ -289,6 +305,7 @@ class TestSidecars:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("RELEASE", "1e3")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_port))
         yield Api
         server.shutdown()
@@ -297,8 +314,11 @@ class TestSidecars:
     def test_the_api_server_is_asked_for_the_releases_pods(self, sidecars, api_server):
         api_server.body = {"items": [self.pod("chat-service")]}
         assert sidecars.pods_of("chats") == api_server.body["items"]
-        query = "labelSelector=app.kubernetes.io%2Fpart-of%3Ddaca"
-        assert api_server.asked == [(f"/api/v1/namespaces/chats/pods?{query}", "Bearer a token")]
+        ((path, authorization),) = api_server.asked
+        address, _, query = path.partition("?")
+        assert (address, authorization) == ("/api/v1/namespaces/chats/pods", "Bearer a token")
+        selector = "app.kubernetes.io/instance=1e3,app.kubernetes.io/name in (chat-service,agent-memory-service)"
+        assert parse_qs(query) == {"labelSelector": [selector]}
 
     def test_what_the_api_server_refuses_is_told(self, sidecars, api_server):
         api_server.status, api_server.body = 403, {"message": "pods is forbidden"}

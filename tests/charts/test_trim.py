@@ -1,4 +1,4 @@
-"""charts/redis/files/trim.sh and trim.lua, on a real Redis: what was read goes, what was not never does."""
+"""charts/daca/files/redis/trim.sh and trim.lua, on a real Redis: what was read goes, what was not never does."""
 
 import os
 import signal
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.charts import CHART
 
 from cluster.local import redis as local_redis
 from cluster.local import trim
-from tests.charts.conftest import CHART
 
-FILES = CHART / "charts" / "redis" / "files"
-PASSWORD = 'a "word" \\ of $it'
+FILES = CHART / "files" / "redis"
+PASSWORD = '\ufeff a "word" \\ of $it, é\r\n'
+"""With all that a file may bring along: server, probe and Dapr take a password byte for byte."""
 TOPIC = "conversations"
 SECONDS = 10.0
 
@@ -78,11 +79,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     (tools / "redis-cli").write_text(f'#!/bin/sh\nexec "{Path(found.command[0]).parent}/redis-cli" -p {port} "$@"\n')
     (tools / "redis-cli").chmod(0o755)
     environment = {**os.environ, **found.env, "PATH": f"{tools}:{os.environ['PATH']}", "REDISCLI_AUTH": PASSWORD}
-    configuration = ["bind 127.0.0.1", f"port {port}", "save ''", f"dir {folder}"]
-    process = subprocess.Popen([*found.command, "-"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    quoted = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
-    process.stdin.write("\n".join([*configuration, f'requirepass "{quoted}"', ""]).encode())
-    process.stdin.close()
+    (folder / "redis.conf").write_text(f"bind 127.0.0.1\nport {port}\nsave ''\ndir {folder}\n")
+    # start.sh itself, but for the two paths of the image.
+    start = (FILES / "start.sh").read_text().replace("/etc/redis", str(folder))
+    start = start.replace("exec redis-server", f"exec {found.command[0]}")
+    process = subprocess.Popen(["/bin/sh", "-c", start], env=environment, stdout=subprocess.DEVNULL)
     redis = Redis(port, environment)
     ping = ["redis-cli", "ping"]
     try:
@@ -214,7 +215,7 @@ class TestForEver:
 
         def start(environment, seconds="0.1"):
             with log.open("w") as file:
-                command = ["/bin/sh", FILES / "trim.sh", "other", TOPIC]
+                command = ["/bin/sh", str(FILES / "trim.sh"), "other", TOPIC]
                 process = subprocess.Popen(command, env={**environment, "TRIM_SECONDS": seconds}, stderr=file)
             started.append(process)
             return process, log

@@ -1,8 +1,7 @@
 """Values that don't go together are refused with a message that names them and the mend."""
 
 import pytest
-
-from tests.charts.conftest import CHART
+from support.charts import CHART
 
 
 @pytest.mark.parametrize(

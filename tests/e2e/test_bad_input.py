@@ -2,6 +2,8 @@
 
 import pytest
 
+from cluster import rest
+from cluster.client import CHAT, MEMORY
 from cluster.errors import CommandError
 
 pytestmark = pytest.mark.e2e
@@ -52,6 +54,20 @@ def test_a_hostile_key_is_refused(cluster, user_id):
 def test_a_body_that_is_not_json_is_refused(cluster):
     answer = cluster.chat(b"{user_id: alice")
     assert (answer.status, answer.headers["content-type"]) == (400, PROBLEM)
+
+
+def test_a_body_that_is_not_sent_as_json_is_refused(cluster, user_id):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = rest.call("POST", f"{cluster.reach.url(CHAT)}/chat/", {"user_id": user_id, "text": "Hi"}, headers=form)
+    assert (answer.status, answer.headers["content-type"]) == (415, PROBLEM)
+    assert answer.json()["errors"][0]["field"] == "Content-Type"
+
+
+def test_the_type_of_a_problem_leads_to_what_it_means(cluster):
+    for service, answer in ((CHAT, cluster.chat(b"{")), (MEMORY, cluster.memory("GET", "memories/a%20b"))):
+        told = rest.call("GET", cluster.reach.url(service) + answer.json()["type"])
+        assert told.status == 200
+        assert "What to do" in told.text
 
 
 def test_a_text_of_a_megabyte_is_refused(cluster, user_id):

@@ -85,10 +85,14 @@ def test_ours_and_the_peers_take_turns_and_every_turn_is_answered(cluster, tmp_p
         f"--systems {','.join(systems)} --pods 1 --clients 1 --rounds 1 --seconds 3 --users 5 --calls",
         tmp_path,
     )
-    steps = json.loads((tmp_path / "bench.json").read_text())["steps"]
+    told = json.loads((tmp_path / "bench.json").read_text())
+    steps = told["steps"]
     assert [step["system"] for step in steps] == ["peer", "dapr-session", "tutorial", "cluster, 1 pod"]
     assert [set(step["load"]["statuses"]) for step in steps] == [{"200"}] * len(steps)
     assert [step["first_token_ms"] is not None for step in steps] == [True, True, False, True]
+    asked = told["calls_a_turn"]["tutorial"]
+    published, handled = (asked[f"Redis command {name}"] for name in ("xadd", "xack"))
+    assert min(published, handled) > 0.5  # of a turn: its event, and the memory service's answer to that
     assert (tmp_path / "bench.png").stat().st_size
     cluster.settle()
     assert len(cluster.pods(CHAT)) == pods
@@ -107,3 +111,11 @@ def test_a_turn_is_measured_late_in_a_session_and_beside_many_users(tmp_path):
     assert [point["at"] for point in points] == [10, 20, 1, 30]
     assert all({"chat-service", "agent-memory-service", "Redis"} <= set(point["cpu_ms"]) for point in points)
     assert (tmp_path / "long.png").stat().st_size
+
+
+def test_actors_and_rounds_of_placement_are_measured_for_the_capacity(tmp_path):
+    run("bench-capacity", "--what actors,rounds --most-actors 5000", tmp_path)
+    actors, rounds = (json.loads((tmp_path / f"{kind}.json").read_text())["looks"] for kind in ("actors", "rounds"))
+    assert [(look["active"], look["failed"]) for look in actors] == [(0, 0), (5000, 0)]
+    assert {"chat-service", "chat-service's daprd"} == set(actors[0]["memory"])
+    assert all(min(look["seconds"]) > 0 for look in rounds)

@@ -139,3 +139,23 @@ def test_a_streamed_turn_ends_with_the_committed_reply(cluster, user_id):
     assert last.kind == "message"
     assert "".join(token.data["text"] for token in tokens) == last.data["reply"]
     assert cluster.chat(body, key="key-1").json() == last.data
+
+
+def test_a_users_conversations_are_listed(cluster, user_id):
+    sessions = [f"{name}-{user_id}" for name in ("first", "second")]
+    for session_id in (*sessions, sessions[0]):
+        cluster.client.send(user_id, "Hi there", session_id)
+        cluster.said(session_id, 2)
+    cluster.said(sessions[0], 4)
+    url = f"{cluster.reach.url(CHAT)}/chat/{user_id}/sessions"
+    listed = rest.call("GET", url).json()["sessions"]
+    assert [item["session_id"] for item in listed] == sessions[::-1]
+    assert listed[0]["last_turn_at"] < listed[1]["last_turn_at"]
+    (newest,) = rest.call("GET", f"{url}?limit=1").json()["sessions"]
+    assert newest == listed[0]
+
+
+def test_nothing_redirects_behind_a_proxy_that_ends_tls(cluster, user_id):
+    body, proxied = {"user_id": user_id, "text": "Hi there"}, {"X-Forwarded-Proto": "https", "Host": "chat.example.org"}
+    for path in ("chat", "chat/"):
+        assert rest.call("POST", f"{cluster.reach.url(CHAT)}/{path}", body, headers=proxied).status == 200

@@ -25,11 +25,19 @@ INJECTOR = "dapr-sidecar-injector"
 USERS_SECRET = "gemini-api-key"
 
 
+QUOTA = {"requests.cpu": "4", "requests.memory": "8Gi", "limits.cpu": "40", "limits.memory": "16Gi"}
+RANGE = {"type": "Container", "min": {"memory": "8Mi"}, "max": {"cpu": "2", "memory": "2Gi"}}
+
+
 class Release:
-    """A release in a namespace of its own, which holds its pods to the "restricted" Pod Security Standard."""
+    """A release in a namespace of its own, as a strict house has them.
+
+    It has a number for a name, holds its pods to the "restricted" Pod Security Standard, has a quota that wants
+    requests and limits of every container, and bounds for them.
+    """
 
     def __init__(self, running, values):
-        self.kube = Kube(replace(running.target, namespace=f"{RELEASE}-{uuid4().hex[:6]}"))
+        self.kube = Kube(replace(running.target, namespace=str(uuid4().int)[:8]))
         self.namespace = self.kube.target.namespace
         self._values = values
 
@@ -91,7 +99,7 @@ class Release:
 def release(cluster, tmp_path_factory):
     """Installed by Helm 3, from the images that the running release has."""
     running = json.loads(cluster.helm("get", "values", RELEASE, "--all", "--output", "json"))
-    parts = {
+    parts: dict[str, dict] = {
         "chatService": ONE_SMALL_POD,
         "agentMemoryService": ONE_SMALL_POD,
         "offlineModel": {"resources": SMALL},
@@ -100,13 +108,17 @@ def release(cluster, tmp_path_factory):
     }
     values = {name: {**settings, "image": running[name]["image"]} for name, settings in parts.items()}
     path = tmp_path_factory.mktemp("helm") / "values.json"
-    path.write_text(json.dumps({**values, "imagePullSecrets": running["imagePullSecrets"]}))
+    values["redis"]["auth"] = {"password": "from a file with a line end\n"}
+    defaults = {"resources": {"limits": {"cpu": "1"}}}
+    path.write_text(json.dumps({**values, "defaults": defaults, "imagePullSecrets": running["imagePullSecrets"]}))
 
     release = Release(cluster.kube, path)
     core, namespace = release.kube.core, release.namespace
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     core.create_namespace({"metadata": {"name": namespace, "labels": labels}})
     try:
+        core.create_namespaced_resource_quota(namespace, {"metadata": {"name": "house"}, "spec": {"hard": QUOTA}})
+        core.create_namespaced_limit_range(namespace, {"metadata": {"name": "house"}, "spec": {"limits": [RANGE]}})
         core.create_namespaced_secret(namespace, {"metadata": {"name": USERS_SECRET}, "stringData": {"key": "mine"}})
         release.upgrade(3)
         release.chat("Hi there")

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cluster import load
+from cluster.client import CHAT
 from cluster.versions import ROOT
 
 # The first of them builds the image.
@@ -122,6 +123,27 @@ def test_without_its_master_a_run_is_over_and_no_pod_stays(cluster):
     assert pods(cluster) == []
 
 
+def test_what_happens_on_a_node_takes_no_pod_away_and_fails_no_turn(cluster):
+    """A container is killed, another is frozen; each from a pod on its node that is gone afterwards."""
+    before = restarts(cluster)
+    process = begin("SCENARIO=faults", "USERS=5", "LOAD_OPTIONS=--faults chat-app-killed,redis-hangs --retries 10")
+    said = end(process)
+    assert process.returncode == 0, said
+    after = restarts(cluster)
+    assert after.keys() == before.keys()
+    assert sorted(after[pod] - before[pod] for pod in after) == [0, 1]
+    assert pods(cluster) == []
+    shutil.rmtree(folder_of(said))
+
+
+def restarts(cluster):
+    """Pod -> how often the containers of chat pods were started again."""
+    return {
+        pod.metadata.name: sum(status.restart_count for status in pod.status.container_statuses)
+        for pod in cluster.pods(CHAT)
+    }
+
+
 def test_a_wrong_namespace_is_one_line():
     process = begin("NAMESPACE=nowhere")
     said = end(process).splitlines()
@@ -134,11 +156,11 @@ def test_a_wrong_namespace_is_one_line():
 
 def test_jobs_complete_with_their_sidecars_and_results_outlive_a_master_that_the_kernel_kills(cluster):
     references = load._images(cluster.kube.target, os.environ.get("IMAGE_REGISTRY", ""))
-    install = ("upgrade", "--install", "load-tests", load.CHART)
+    install = ["upgrade", "--install", "load-tests", load.CHART]
     for image, value in (("load-tests", "image"), ("placement-relay", "placementRelay.image")):
         repository, _, tag = references[image].rpartition(":")
-        install += ("--set-string", f"{value}.repository={repository},{value}.tag={tag}")
-    install += ("--set", f"run.users=2,run.userClasses={{{BOTH.replace(' ', ',')}}}")
+        install += ["--set-string", f"{value}.repository={repository},{value}.tag={tag}"]
+    install += ["--set", f"run.users=2,run.userClasses={{{BOTH.replace(' ', ',')}}}"]
 
     cluster.helm(*install, "--set", "run.timeSeconds=120")
     (master,) = cluster.wait_for(lambda: running(cluster), 60)

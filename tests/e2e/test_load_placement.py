@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import kubernetes
@@ -177,8 +178,8 @@ class Account:
 
     def allow(self, namespace, rules):
         """Gives it a Role."""
-        body = {"metadata": {"name": self.name}, "rules": rules}
-        binding = {
+        body: Any = {"metadata": {"name": self.name}, "rules": rules}
+        binding: Any = {
             "metadata": {"name": self.name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": self.name},
             "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": self._namespace}],

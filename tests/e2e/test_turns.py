@@ -295,7 +295,7 @@ class TestClientsThatLeave:
             cluster.wait_for(lambda: httpx2.get(f"{two}/chat/{user_id}/turns/k1").json()["status"] == "open")
             stopped = httpx2.post(f"{two}/chat/{user_id}/turns/k1/cancel", timeout=60)
             assert stopped.json()["status"] == "not_committed"
-            assert (asked.result().status_code, asked.result().json()["type"]) == (409, "/problems/cancelled")
+            assert (asked.result().status_code, asked.result().json()["type"]) == (410, "/problems/cancelled")
         assert self._window(cluster, user_id) == []
 
     def _is_open(self, cluster, user_id):

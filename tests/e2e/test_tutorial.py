@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -33,7 +34,7 @@ LOOKS = re.compile(r"(curl -sS \$\w+/|actor GetConversationHistory)[^\n]*\n")
 LATEST_SECONDS = 120
 """An event that a pod took before it was killed is given to another after half a minute."""
 
-VOLATILE = {
+VOLATILE: dict[str, str | Callable[[re.Match], str]] = {
     r"[ ─]+": " ",
     r"[ \r]+$": "",
     r"\d{4}-\d\d-\d\dT[\d:.]+Z": "<time>",

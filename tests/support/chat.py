@@ -73,11 +73,11 @@ class Pod:
         headers = options.pop("headers", {}) | ({"Idempotency-Key": key} if key else {})
         return await self.client.post("/chat/", json=body, headers=headers, **options)
 
-    async def tell(self, method: str, user_id: str = "junaid") -> None:
-        """Calls a method of a user's actor through the sidecar, wherever it lives."""
+    async def tell(self, method: str, user_id: str = "junaid") -> Any:
+        """Calls a method of a user's actor through the sidecar, wherever it lives; its answer."""
         url = f"http://127.0.0.1:{self.sidecar.port}/v1.0/actors/UserSessionActor/{user_id}/method/{method}"
         async with httpx2.AsyncClient() as client:
-            (await client.post(url)).raise_for_status()
+            return (await client.post(url)).raise_for_status().json()
 
     def history(self, user_id: str = "junaid") -> list[str]:
         stored = self.sidecar.actor_state["UserSessionActor", user_id].get(f"history-{user_id}")
@@ -114,7 +114,8 @@ async def cluster() -> AsyncIterator[Start]:
                 options = {"model_base_url": f"{url}/v1", "pod_name": f"pod-{chr(ord('a') + number)}"} | settings
                 # Clients, sidecar and model share the event loop with the service, so how late that is tells nothing.
                 shared = {"turn_late_ms": 10_000}
-                service = Service(Settings(**{"dapr_http_port": sidecar.port, "port": port} | shared | options))
+                given: dict[str, Any] = {"dapr_http_port": sidecar.port, "port": port} | shared | options
+                service = Service(Settings(**given))
                 if isinstance(sidecar, OneOfSeveral):
                     sidecar.service = service
                 sidecar.app_url = await stack.enter_async_context(serving(service.app, port))

@@ -92,7 +92,10 @@ def _generator(at, chance):
 
 
 def _events():
-    said = [(0, "phase", "ramp to 40 users", "ramp"), (40, "phase", "steady", "load")]
+    said: list[tuple[int, str, str, str | None]] = [
+        (0, "phase", "ramp to 40 users", "ramp"),
+        (40, "phase", "steady", "load"),
+    ]
     for (_, before), (since, count) in pairwise(SCALES):
         said.append((since, "action", f"scaled from {before} to {count} pods", "change"))
         said.append((since + SETTLING, "settled", f"placement's table has {count} hosts", None))
@@ -101,7 +104,8 @@ def _events():
 
 
 def _placement(seconds, chance):
-    samples, pods, version, table = [], [], 41, ()
+    samples, pods, version = [], [], 41
+    table: tuple[str, ...] = ()
     gone = Counter()
     for at in range(0, seconds, 2):
         asked = pods_at(at)

@@ -243,7 +243,9 @@ class FakeSidecar:
         runtime = {
             "runtimeStatus": "RUNNING",
             "hostReady": bool(self.actor_types),
-            "activeActors": [{"type": actor_type, "count": 0} for actor_type in self.actor_types],
+            "activeActors": [
+                {"type": actor_type, "count": self._active(actor_type)} for actor_type in self.actor_types
+            ],
         }
         return _json({"id": "test", "runtimeVersion": "fake", "actorRuntime": runtime})
 
@@ -314,6 +316,9 @@ class FakeSidecar:
     async def deactivate(self, actor_type: str, actor_id: str) -> None:
         """Ends an activation, as placement does when hosts come and go; the next call makes a new one."""
         await self.backend.active.pop((actor_type, actor_id)).end_actor(actor_type, actor_id)
+
+    def _active(self, actor_type: str) -> int:
+        return sum(host is self and kind == actor_type for (kind, _), host in self.backend.active.items())
 
     def _is_active(self, request: web.Request) -> bool:
         return self.backend.active.get(_actor(request)) is self

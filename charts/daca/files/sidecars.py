@@ -3,7 +3,8 @@
 `helm test` runs it before the conversation, which such pods make fail in ways that say less. A pod is given its sidecar
 when it is made, or never: one that is made while Dapr's injector does not answer stays without, and is never ready.
 
-Asks the API server with the service account of the pod it runs in, which may list the pods of its namespace.
+Asks the API server with the service account of the pod it runs in, which may list the pods of its namespace. RELEASE in
+the environment names the release.
 """
 
 import http.client
@@ -17,6 +18,7 @@ from urllib.parse import urlencode
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 SIDECAR = "daprd"
+SERVICES = ("chat-service", "agent-memory-service")
 
 Pod = dict[str, Any]
 
@@ -33,7 +35,8 @@ def pods_of(namespace: str) -> list[Pod]:
         timeout=30,
         context=ssl.create_default_context(cafile=ACCOUNT / "ca.crt"),
     )
-    query = urlencode({"labelSelector": "app.kubernetes.io/part-of=daca"})
+    ours = f"app.kubernetes.io/instance={os.environ['RELEASE']},app.kubernetes.io/name in ({','.join(SERVICES)})"
+    query = urlencode({"labelSelector": ours})
     token = (ACCOUNT / "token").read_text()
     try:
         connection.request(

@@ -1,50 +1,37 @@
 {{/*
-Annotations by which Dapr puts its sidecar into a pod.
-Takes (dict "root" $ "appId" NAME "port" PORT "sidecar" SIDECAR).
+Annotations by which Dapr puts its sidecar into a pod. Takes (dict "root" $ "name" NAME "part" PART "port" PORT); the name
+is the app id.
 */}}
-{{- define "daca.daprAnnotations" -}}
-{{- $dapr := .root.Values.dapr -}}
-{{- $shutdown := .root.Values.shutdown -}}
+{{- define "daca.sidecarAnnotations" -}}
+{{- $v := .root.Values -}}
+{{- $sidecar := .part.sidecar -}}
 dapr.io/enabled: "true"
-dapr.io/app-id: {{ .appId }}
-dapr.io/app-port: {{ .port | quote }}
+dapr.io/app-id: {{ .name }}
+dapr.io/app-port: {{ include "daca.pod.text" .port }}
 dapr.io/config: daca
 dapr.io/log-as-json: "true"
-dapr.io/log-level: {{ $dapr.logLevel }}
-dapr.io/max-body-size: {{ $dapr.maxBodySize | quote }}
+dapr.io/log-level: {{ $v.dapr.logLevel }}
+dapr.io/max-body-size: {{ toJson $v.dapr.maxBodySize }}
 dapr.io/enable-app-health-check: "true"
 dapr.io/app-health-check-path: /healthz/app
-dapr.io/app-health-probe-interval: {{ $dapr.appHealth.intervalSeconds | quote }}
-dapr.io/app-health-probe-timeout: {{ $dapr.appHealth.timeoutMs | quote }}
-dapr.io/app-health-threshold: {{ $dapr.appHealth.threshold | quote }}
-dapr.io/block-shutdown-duration: {{ printf "%ds" (int $shutdown.sidecarBlockSeconds) }}
-dapr.io/graceful-shutdown-seconds: {{ $shutdown.sidecarGraceSeconds | quote }}
+dapr.io/app-health-probe-interval: {{ include "daca.pod.text" $v.dapr.appHealth.intervalSeconds }}
+dapr.io/app-health-probe-timeout: {{ include "daca.pod.text" $v.dapr.appHealth.timeoutMs }}
+dapr.io/app-health-threshold: {{ include "daca.pod.text" $v.dapr.appHealth.threshold }}
+dapr.io/block-shutdown-duration: {{ printf "%ds" (int $v.shutdown.sidecarBlockSeconds) }}
+dapr.io/graceful-shutdown-seconds: {{ include "daca.pod.text" $v.shutdown.sidecarGraceSeconds }}
 dapr.io/app-token-secret: {{ include "daca.appTokenSecret" .root }}
 # The component `secretstore` is the only way to a secret, and it is held to one name.
 dapr.io/disable-builtin-k8s-secret-store: "true"
 dapr.io/volume-mounts: kube-api-access:/var/run/secrets/kubernetes.io/serviceaccount
 dapr.io/sidecar-seccomp-profile-type: RuntimeDefault
-{{- if .root.Values.placementRelay.enabled }}
+{{- if $v.placementRelay.enabled }}
 dapr.io/placement-host-address: {{ include "daca.placementRelayAddress" .root }}
 {{- end }}
-{{- with $dapr.sidecarImage }}
-dapr.io/sidecar-image: {{ . }}
+{{- with $v.dapr.sidecarImage }}
+dapr.io/sidecar-image: {{ toJson . }}
 {{- end }}
-{{- with .sidecar.goMemLimit }}
-dapr.io/env: GOMEMLIMIT={{ . }}
-{{- end }}
-{{- with .sidecar.resources.requests.cpu }}
-dapr.io/sidecar-cpu-request: {{ . | quote }}
-{{- end }}
-{{- with .sidecar.resources.requests.memory }}
-dapr.io/sidecar-memory-request: {{ . | quote }}
-{{- end }}
-{{- with .sidecar.resources.limits.cpu }}
-dapr.io/sidecar-cpu-limit: {{ . | quote }}
-{{- end }}
-{{- with .sidecar.resources.limits.memory }}
-dapr.io/sidecar-memory-limit: {{ . | quote }}
-{{- end }}
+{{ include "daca.pod.sidecarResources" (dict "root" .root "sidecar" $sidecar "podAnnotations" .part.podAnnotations) }}
+{{ include "daca.checksums" .root }}
 {{- end }}
 
 {{/*
@@ -52,19 +39,16 @@ The container between a sidecar and Dapr's placement service: an entry of initCo
 and ends after them, by Kubernetes' rules for sidecars. Takes $.
 */}}
 {{- define "daca.placementRelay" -}}
-{{- $relay := .Values.placementRelay -}}
+{{- $relay := include "daca.pod.part" (dict "root" $ "part" .Values.placementRelay) | fromJson -}}
 - name: placement-relay
   restartPolicy: Always
-  image: {{ include "daca.image" (dict "root" $ "image" $relay.image) }}
-  imagePullPolicy: {{ $relay.image.pullPolicy }}
+  {{- include "daca.image" (dict "root" $ "part" $relay) | nindent 2 }}
   args:
     - --listen={{ include "daca.placementRelayAddress" . }}
-    - --placement={{ $relay.placement }}
+    - {{ printf "--placement=%s" $relay.placement | toJson }}
     - --connect-timeout-ms={{ int $relay.connectTimeoutMs }}
-  resources:
-    {{- toYaml $relay.resources | nindent 4 }}
-  securityContext:
-    {{- toYaml .Values.containerSecurityContext | nindent 4 }}
+  resources: {{ toJson $relay.resources }}
+  securityContext: {{ toJson .Values.containerSecurityContext }}
 {{- end }}
 
 {{/* Where a sidecar finds the relay: of its pod alone. Takes $. */}}
@@ -80,7 +64,7 @@ not count. Without a cluster (`helm template`) there are none. Takes $.
 {{- $names := list -}}
 {{- range $pod := (lookup "v1" "Pod" .Release.Namespace "").items -}}
 {{- $asks := eq (dig "metadata" "annotations" "dapr.io/enabled" "" $pod) "true" -}}
-{{- $ours := eq (dig "metadata" "labels" "app.kubernetes.io/part-of" "" $pod) "daca" -}}
+{{- $ours := eq (dig "metadata" "labels" "app.kubernetes.io/instance" "" $pod) $.Release.Name -}}
 {{- $stays := not (dig "metadata" "deletionTimestamp" "" $pod) -}}
 {{- $has := false -}}
 {{- range concat $pod.spec.containers ($pod.spec.initContainers | default list) -}}
@@ -95,7 +79,7 @@ not count. Without a cluster (`helm template`) there are none. Takes $.
 
 {{/* Name of the secret by which a sidecar proves itself to its service. Takes $. */}}
 {{- define "daca.appTokenSecret" -}}
-{{ .Values.dapr.appToken.existingSecret.name | default "app-token" }}
+{{ .Values.dapr.appToken.existingSecret.name | default "app-token" | toJson }}
 {{- end }}
 
 {{/* Environment of a service that has a sidecar; the injector adds the rest. Takes $. */}}
@@ -129,43 +113,4 @@ checksum/redis-auth: {{ toJson (dig "auth" dict .Values.redis) | sha256sum }}
           items: [{key: ca.crt, path: ca.crt}]
       - downwardAPI:
           items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
-{{- end }}
-
-{{/* How a Dapr component reaches Redis: entries of spec.metadata. Takes $. */}}
-{{- define "daca.redisMetadata" -}}
-{{- if .Values.redis.enabled -}}
-- name: redisHost
-  value: redis:6379
-- name: redisPassword
-  secretKeyRef:
-    name: {{ .Values.redis.auth.existingSecret.name | default "redis" }}
-    key: {{ .Values.redis.auth.existingSecret.key }}
-{{- else -}}
-{{- $redis := .Values.externalRedis -}}
-- name: redisHost
-  value: {{ printf "%s:%d" $redis.host (int $redis.port) }}
-- name: redisDB
-  value: {{ $redis.database | quote }}
-- name: enableTLS
-  value: {{ $redis.tls.enabled | quote }}
-- name: insecureSkipTLSVerify
-  value: {{ $redis.tls.insecureSkipVerify | quote }}
-{{- with $redis.username }}
-- name: redisUsername
-  value: {{ . }}
-{{- end }}
-{{- with $redis.existingSecret.name }}
-- name: redisPassword
-  secretKeyRef:
-    name: {{ . }}
-    key: {{ $redis.existingSecret.key }}
-{{- end }}
-{{- end }}
-# A Redis that restarts is waited for: a write is tried again for about 15 s before it fails.
-- name: redisMaxRetries
-  value: "10"
-- name: redisMinRetryInterval
-  value: 100ms
-- name: redisMaxRetryInterval
-  value: 2s
 {{- end }}

@@ -1,6 +1,15 @@
-{{/* The release's name, short enough for what is put behind it in the names of pods. Takes $. */}}
+{{/*
+The release's name as a Service may be called: begun by a letter and without dots. Short enough for what is put behind it
+in the names of pods. Takes $.
+*/}}
 {{- define "load-tests.name" -}}
-{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- $name := .Release.Name | replace "." "-" -}}
+{{ regexMatch "^[a-z]" $name | ternary $name (print "load-tests-" $name) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Name of the CronJob whose Jobs let faults happen on nodes. Takes $. */}}
+{{- define "load-tests.nodeFaults" -}}
+{{ include "load-tests.name" . }}-node-faults
 {{- end }}
 
 {{/* Name of what is in another namespace, or in none. Takes $. */}}
@@ -15,51 +24,49 @@
 
 {{/* Labels of everything of the release. Takes $. */}}
 {{- define "load-tests.labels" -}}
+{{- include "daca.pod.map" (list (include "load-tests.ownLabels" .) (.Values.defaults | default dict).labels) -}}
+{{- end }}
+
+{{- define "load-tests.ownLabels" -}}
 app.kubernetes.io/name: load-tests
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ toJson .Release.Name }}
 app.kubernetes.io/part-of: load-tests
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ toJson .Chart.AppVersion }}
+app.kubernetes.io/managed-by: {{ toJson .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | toJson }}
 {{- end }}
 
 {{/* What a Service finds the master of this run by. Takes $. */}}
 {{- define "load-tests.masterSelector" -}}
 app.kubernetes.io/name: load-tests
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ toJson .Release.Name }}
 app.kubernetes.io/component: master
-load-tests/run: {{ .Release.Revision | quote }}
+load-tests/run: {{ include "daca.pod.text" .Release.Revision }}
 {{- end }}
 
 {{/* Labels and annotations of a pod. Takes (dict "root" $ "component" COMPONENT "sidecar" BOOL). */}}
 {{- define "load-tests.podMetadata" -}}
 {{- $v := .root.Values -}}
+{{- $labels := dict "app.kubernetes.io/component" .component "load-tests/run" (toString .root.Release.Revision) -}}
+{{- /* A run can't go on elsewhere. */ -}}
+{{- $annotations := list (dict "cluster-autoscaler.kubernetes.io/safe-to-evict" "false") ($v.podAnnotations | default dict) -}}
+{{- if .sidecar -}}
+{{- $annotations = list (first $annotations) (include "load-tests.sidecarAnnotations" .root) (omit (last $annotations) "dapr.io/env") -}}
+{{- end -}}
 labels:
-  {{- include "load-tests.labels" .root | nindent 2 }}
-  app.kubernetes.io/component: {{ .component }}
-  load-tests/run: {{ .root.Release.Revision | quote }}
-  {{- with $v.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "daca.pod.map" (list (include "load-tests.labels" .root) $labels $v.podLabels) | nindent 2 }}
 annotations:
-  # A run can't go on elsewhere.
-  cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
-  {{- if .sidecar }}
-  {{- include "load-tests.daprAnnotations" .root | nindent 2 }}
-  {{- end }}
-  {{- with $v.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "daca.pod.map" $annotations | nindent 2 }}
 {{- end }}
 
 {{/* Annotations by which Dapr puts its sidecar into a pod. Takes $. */}}
-{{- define "load-tests.daprAnnotations" -}}
+{{- define "load-tests.sidecarAnnotations" -}}
 {{- $sidecar := .Values.sidecar -}}
 dapr.io/enabled: "true"
 dapr.io/app-id: load-tests
 # A sidecar in Kubernetes' own sense: it starts before the load and is ended after it, however that ends.
 dapr.io/enable-native-sidecar: "true"
-dapr.io/config: {{ $sidecar.configuration }}
+dapr.io/config: {{ toJson $sidecar.configuration }}
 dapr.io/log-as-json: "true"
 dapr.io/log-level: {{ $sidecar.logLevel }}
 dapr.io/graceful-shutdown-seconds: "1"
@@ -68,21 +75,7 @@ dapr.io/sidecar-seccomp-profile-type: RuntimeDefault
 {{- if .Values.placementRelay.enabled }}
 dapr.io/placement-host-address: {{ include "load-tests.placementRelayAddress" . }}
 {{- end }}
-{{- with $sidecar.goMemLimit }}
-dapr.io/env: GOMEMLIMIT={{ . }}
-{{- end }}
-{{- with $sidecar.resources.requests.cpu }}
-dapr.io/sidecar-cpu-request: {{ . | quote }}
-{{- end }}
-{{- with $sidecar.resources.requests.memory }}
-dapr.io/sidecar-memory-request: {{ . | quote }}
-{{- end }}
-{{- with $sidecar.resources.limits.cpu }}
-dapr.io/sidecar-cpu-limit: {{ . | quote }}
-{{- end }}
-{{- with $sidecar.resources.limits.memory }}
-dapr.io/sidecar-memory-limit: {{ . | quote }}
-{{- end }}
+{{ include "daca.pod.sidecarResources" (dict "root" $ "sidecar" $sidecar "podAnnotations" .Values.podAnnotations) }}
 {{- end }}
 
 {{/*
@@ -90,19 +83,17 @@ The container between a sidecar and Dapr's placement service: an entry of initCo
 and ends after them, by Kubernetes' rules for sidecars. Takes $.
 */}}
 {{- define "load-tests.placementRelay" -}}
-{{- $relay := .Values.placementRelay -}}
+{{- $relay := include "daca.pod.part" (dict "root" $ "part" .Values.placementRelay) | fromJson -}}
 - name: placement-relay
   restartPolicy: Always
-  image: {{ $relay.image.repository }}:{{ $relay.image.tag | default .Chart.AppVersion }}
-  imagePullPolicy: {{ $relay.image.pullPolicy }}
+  image: {{ include "daca.pod.image" (dict "root" $ "image" $relay.image "tag" .Chart.AppVersion) }}
+  imagePullPolicy: {{ $relay.image.pullPolicy | default "IfNotPresent" }}
   args:
     - --listen={{ include "load-tests.placementRelayAddress" . }}
-    - --placement=dapr-placement-server.{{ .Values.daprNamespace }}.svc:50005
+    - {{ printf "--placement=dapr-placement-server.%s.svc:50005" .Values.daprNamespace | toJson }}
     - --connect-timeout-ms={{ int $relay.connectTimeoutMs }}
-  resources:
-    {{- toYaml $relay.resources | nindent 4 }}
-  securityContext:
-    {{- toYaml .Values.containerSecurityContext | nindent 4 }}
+  resources: {{ toJson $relay.resources }}
+  securityContext: {{ toJson .Values.containerSecurityContext }}
 {{- end }}
 
 {{/* Where a sidecar finds the relay: of its pod alone. Takes $. */}}
@@ -115,36 +106,27 @@ and ends after them, by Kubernetes' rules for sidecars. Takes $.
 restartPolicy: Never
 automountServiceAccountToken: false
 enableServiceLinks: false
-terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-securityContext:
-  {{- toYaml .Values.podSecurityContext | nindent 2 }}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+terminationGracePeriodSeconds: {{ toJson .Values.terminationGracePeriodSeconds }}
+securityContext: {{ toJson .Values.podSecurityContext }}
+{{- with include "daca.pod.pullSecrets" (dict "root" $ "part" dict) }}
+{{ . }}
 {{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+{{- with include "daca.pod.placement" .Values }}
+{{ . }}
 {{- end }}
 {{- end }}
 
-{{/* Image and security of every container. Takes $. */}}
+{{/* Image of every container but the relay. Takes $. */}}
+{{- define "load-tests.image" -}}
+{{- $image := (include "daca.pod.part" (dict "root" $ "part" (dict "image" .Values.image)) | fromJson).image -}}
+image: {{ include "daca.pod.image" (dict "root" $ "image" $image "tag" .Chart.AppVersion) }}
+imagePullPolicy: {{ $image.pullPolicy | default "IfNotPresent" }}
+{{- end }}
+
+{{/* Image and security of a container. Takes $. */}}
 {{- define "load-tests.container" -}}
-image: {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
-securityContext:
-  {{- toYaml .Values.containerSecurityContext | nindent 2 }}
+{{ include "load-tests.image" . }}
+securityContext: {{ toJson .Values.containerSecurityContext }}
 {{- end }}
 
 {{/* Starts Locust with a container's args. Takes $. */}}
@@ -173,19 +155,12 @@ command:
 {{- else if kindIs "slice" $value }}
 - --{{ $name }}
 {{- range $value }}
-- {{ include "load-tests.text" . | quote }}
+- {{ include "daca.pod.text" . }}
 {{- end -}}
-{{- else if ne (toString $value) "" }}
+{{- else if not (has (toJson $value) (list "\"\"" "null")) }}
 - --{{ $name }}
-- {{ include "load-tests.text" $value | quote }}
+- {{ include "daca.pod.text" $value }}
 {{- end -}}
-{{- end }}
-
-{{/* A number as one types it: Helm has every number as a float, and would write 100000 as 1e+05. */}}
-{{- define "load-tests.text" -}}
-{{- if kindIs "float64" . -}}
-{{- if eq (floor .) . }}{{ printf "%.0f" . }}{{ else }}{{ toJson . }}{{ end -}}
-{{- else }}{{ . }}{{ end -}}
 {{- end }}
 
 {{/* What master and workers are told alike. Classes before the options, which may take any number of words. Takes $. */}}
@@ -197,8 +172,11 @@ command:
 {{- include "load-tests.option" (list "dapr-namespace" .Values.daprNamespace) }}
 {{- include "load-tests.option" (list "shape" $run.shape) }}
 {{- include "load-tests.option" (list "scenario" $run.scenario) }}
+{{- if (.Values.nodeFaults | default dict).enabled }}
+{{- include "load-tests.option" (list "node-faults" (include "load-tests.nodeFaults" .)) }}
+{{- end }}
 {{- range $run.userClasses }}
-- {{ . }}
+- {{ toJson . }}
 {{- end }}
 {{- range $name, $value := $run.options }}
 {{- include "load-tests.option" (list $name $value) }}

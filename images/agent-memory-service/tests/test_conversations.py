@@ -8,11 +8,14 @@ import httpx2
 import pytest
 from agent_memory_service.events import MAX_EVENT
 from agent_memory_service.transcripts import APART_BYTES, NUMBERS_PER_PAGE, TURNS_PER_PAGE
+from agent_memory_service.users import SESSIONS_PER_PAGE
 from aiohttp import web
 from daca_common.dapr import FOR_EVER
 from support.events import conversation_updated
 from support.serving import Start
 from support.sidecar import MAX_BODY, FakeSidecar, hang_up, keys_of, reads
+
+pytestmark = pytest.mark.timeout(120)  # many pages are written
 
 
 async def deliver(client: httpx2.AsyncClient, event: dict[str, Any]) -> str:
@@ -498,3 +501,55 @@ async def test_with_a_token_only_the_sidecar_delivers_events(start: Start, token
         assert answer.json() == {"status": "SUCCESS"}
         assert contents(await history(client)) == ["message 1"]
         assert (await client.get("/memories/junaid")).status_code == 200
+
+
+async def sessions(client: httpx2.AsyncClient, **asked: Any) -> tuple[list[str], str | None]:
+    answer = await client.get("/memories/junaid/sessions", params=asked)
+    assert answer.status_code == 200
+    return [item["session_id"] for item in answer.json()["sessions"]], answer.json()["before"]
+
+
+async def test_a_users_sessions_are_listed_with_the_time_of_their_last_turn(client: httpx2.AsyncClient) -> None:
+    assert await sessions(client) == ([], None)
+    for sequence, session_id in enumerate(("s1", "s2", "s1"), start=1):
+        await deliver(client, conversation_updated(sequence, session_id=session_id))
+    await deliver(client, conversation_updated(1, session_id="other", user_id="ayesha"))
+    assert (await client.get("/memories/junaid/sessions")).json() == {
+        "sessions": [
+            {"session_id": "s2", "last_turn_at": "2026-11-23T00:00:02.000Z"},
+            {"session_id": "s1", "last_turn_at": "2026-11-23T00:00:03.000Z"},
+        ],
+        "before": None,
+    }
+
+
+@pytest.mark.parametrize("limit", [1, 7, 64, 100])
+async def test_sessions_are_listed_by_pages_each_once(client: httpx2.AsyncClient, limit: int) -> None:
+    count = 2 * SESSIONS_PER_PAGE + 1
+    for number in range(1, count + 1):
+        await deliver(client, conversation_updated(number, session_id=f"s{number}"))
+    listed, before = await sessions(client, limit=limit)
+    while before is not None:
+        page, before = await sessions(client, limit=limit, before=before)
+        assert 1 <= len(page) <= limit
+        listed += page
+    assert listed == [f"s{number}" for number in range(count, 0, -1)]
+
+
+async def test_a_place_that_is_no_longer_there_is_no_fault(client: httpx2.AsyncClient) -> None:
+    await deliver(client, conversation_updated(1, session_id="s1"))
+    assert await sessions(client, before="7.3") == (["s1"], None)
+    assert await sessions(client, before="0.0") == ([], None)
+    assert await sessions(client, before="0.999999999") == (["s1"], None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [({"limit": 0}, "limit"), ({"limit": 101}, "limit"), ({"before": "1"}, "before"), ({"before": "-1.2"}, "before")],
+)
+async def test_sessions_are_asked_for_within_bounds(
+    client: httpx2.AsyncClient, asked: dict[str, Any], field: str
+) -> None:
+    answer = await client.get("/memories/junaid/sessions", params=asked)
+    assert answer.status_code == 422
+    assert [(error["field"], error["location"]) for error in answer.json()["errors"]] == [(field, "query")]

@@ -166,7 +166,23 @@ async def test_dots_that_no_client_has_resolved_lead_nowhere(sidecar: FakeSideca
     assert all(request.endswith(("/due-processes", "/metadata")) for request in sidecar.requests if "GET" in request)
 
 
-@pytest.mark.parametrize("path", ["/memories/", "/memories/a/b", "/memories/a%2Fb", "/conversations/", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/memories/junaid", "/memories/junaid/sessions", "/conversations/s1", "/dead-letters"]
+)
+async def test_a_route_is_met_with_and_without_a_slash(client: httpx2.AsyncClient, path: str) -> None:
+    without, with_slash = await client.get(path), await client.get(f"{path}/")
+    assert (without.status_code, without.content) == (with_slash.status_code, with_slash.content)
+    assert without.status_code == 200
+
+
+async def test_with_an_app_token_no_spelling_of_a_path_delivers_an_event(start: Start) -> None:
+    async with start(app_api_token="token-1") as client:
+        for path in ("/conversations", "/conversations/", "/conversations%0A", "/conversation%73/", "/dead-letters/"):
+            answer = await client.post(path, content=b"{}", headers={"Content-Type": "application/json"})
+            assert answer.status_code in {401, 404}, path
+
+
+@pytest.mark.parametrize("path", ["/memories/", "/memories/a/b", "/conversations//", "/nothing"])
 async def test_a_path_that_is_not_there_is_a_problem(client: httpx2.AsyncClient, path: str) -> None:
     answer = await client.get(httpx2.URL("http://memory", raw_path=path.encode()))
     assert answer.status_code == answer.json()["status"] == 404

@@ -275,7 +275,9 @@ ODD: dict[str, Callable[[], web.Response]] = {
     "choices as text": lambda: web.json_response({"id": "1", "choices": "none"}),
     "no message": lambda: completion(None),
     "no content": lambda: completion({"role": "assistant", "content": None}),
-    "a list as content": lambda: completion({"role": "assistant", "content": [{"type": "text", "text": "x"}]}),
+    "parts that are no text": lambda: completion({"role": "assistant", "content": [{"type": "image_url"}]}),
+    "bytes that are not UTF-8": lambda: web.Response(body=b'{"choices": "\xff"}', content_type="application/json"),
+    "an error within a 200": lambda: web.json_response({"error": {"message": "A secret", "code": 400}}),
     "half of it": lambda: web.Response(text='{"id": "1", "choi', content_type="application/json"),
     "a list": lambda: web.json_response([]),
     "null": lambda: web.json_response(None),
@@ -299,8 +301,38 @@ async def test_an_answer_that_nobody_expected_is_told_and_asked_for_again(
         await until(told)
     records = [record for record in caplog.records if record.message == "summary not rolled up"]
     assert records
-    assert all(record.__dict__["error"] for record in records)
+    for record in records:
+        told = record.__dict__
+        assert (bool(told["error"]), bool(told["cause"]), len(told["trace_id"])) == (True, True, 32)
     assert not any("secret" in str(record.__dict__) for record in caplog.records)
+
+
+async def test_a_server_that_answers_oddly_for_long_loses_no_summary(
+    start: Start, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.odd = ODD["HTML"]
+    async with start(**QUICK, model_base_url=model.url) as client:
+        await say(client, 1, "Hi")
+        await until(lambda: len(outcomes(caplog)) > summaries.ATTEMPTS + 1)
+        assert all(outcomes(caplog))
+        model.odd = None
+
+        async def told() -> bool:
+            return await summary(client) == "Junaid reads."
+
+        await until(told)
+
+
+async def test_a_summary_in_parts_is_a_summary(start: Start, model: Model) -> None:
+    parts = [{"type": "text", "text": "Junaid "}, {"type": "text", "text": "reads."}]
+    model.odd = lambda: completion({"role": "assistant", "content": parts})
+    async with start(**QUICK, model_base_url=model.url) as client:
+        await say(client, 1, "Hi")
+
+        async def told() -> bool:
+            return await summary(client) == "Junaid reads."
+
+        await until(told)
 
 
 async def test_what_a_model_says_to_itself_is_no_part_of_the_summary(start: Start, model: Model) -> None:

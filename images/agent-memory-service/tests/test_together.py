@@ -41,7 +41,7 @@ async def test_a_failure_is_that_of_all_who_asked_and_of_no_later_one() -> None:
     together = Together(doer, 16)
     doer.error = ValueError("no")
     told = await asyncio.gather(together.ask(1), together.ask(2), return_exceptions=True)
-    assert told == [doer.error, doer.error]
+    assert list(told) == [doer.error, doer.error]
     doer.error = None
     assert await together.ask(3) == 6
 

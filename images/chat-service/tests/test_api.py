@@ -9,7 +9,11 @@ import httpx2
 import pytest
 from aiohttp import web
 from daca_common.logs import pseudonym
-from support.chat import Pod, Start
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from support.chat import STREAM, Pod, Start
 from support.sidecar import hang_up
 from support.sse import events
 
@@ -127,7 +131,7 @@ async def test_a_session_id_that_is_no_id_is_refused(world: Pod):
 
 async def test_an_idempotency_key_that_is_no_id_is_refused(world: Pod):
     answer = await world.say("hi", headers={"Idempotency-Key": "a/b"})
-    assert (answer.status_code, fields(answer)) == (422, ["idempotency-key"])
+    assert (answer.status_code, fields(answer)) == (422, ["Idempotency-Key"])
 
 
 @pytest.mark.parametrize("user_id", ["a", "junaid@example.com", "A.b_c-d+e@1", "x" * 128, "0"])
@@ -387,3 +391,48 @@ async def test_a_request_leaves_one_line_without_text_or_user_id(world: Pod, cap
     everything = " ".join(str(vars(record)) for record in ours)
     assert "secret thing" not in everything
     assert "junaid" not in everything
+
+
+async def cut(request: Request) -> Response:
+    """A model whose every reply is cut, whole or in a stream."""
+    if (await request.json()).get("stream"):
+        choices = [{"index": 0, "delta": {"content": "Once upon"}, "finish_reason": "length"}]
+        return Response(f"data: {json.dumps({'choices': choices})}\n\ndata: [DONE]\n\n", media_type="text/event-stream")
+    message = {"role": "assistant", "content": "Once upon"}
+    return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "length"}]})
+
+
+CUTTING = Starlette(routes=[Route("/v1/chat/completions", cut, methods=["POST"])])
+
+
+async def test_that_a_reply_was_cut_is_told_wherever_it_is(start: Start):
+    first, second = await start(2, CUTTING)  # one relays to the other, or calls its actor
+    told = (await first.say("Tell me a story", key="k1")).json()
+    assert (told["reply"], told["finish_reason"]) == ("Once upon", "length")
+    streamed = await second.say("And another", key="k2", headers=STREAM)
+    assert list(events(streamed.text.splitlines()))[-1].data["finish_reason"] == "length"
+    for number in range(12):  # the first leaves the window, and its receipt is stored apart
+        await first.say(f"More {number}")
+    for pod in (first, second):
+        replayed = await pod.say("Tell me a story", key="k1")
+        assert replayed.headers["Idempotency-Replayed"] == "true"
+        assert replayed.json() == told
+        state = (await pod.client.get("/chat/junaid/turns/k1")).json()
+        assert state["reply"]["finish_reason"] == "length"
+        resumed = await pod.client.get("/chat/junaid/turns/k1/events")
+        assert list(events(resumed.text.splitlines()))[-1].data["finish_reason"] == "length"
+
+
+async def test_a_whole_reply_says_nothing_of_it(world: Pod):
+    assert "finish_reason" not in (await world.say("Hi there", key="k1")).json()
+    assert "finish_reason" not in (await world.client.get("/chat/junaid/turns/k1/events")).text
+
+
+async def test_a_reply_that_was_cut_is_refused_by_setting(start: Start):
+    (pod,) = await start(1, CUTTING, model_on_length="refuse")
+    refused = await pod.say("Tell me a story")
+    assert (refused.status_code, problem(refused)["type"]) == (502, "/problems/model-reply-cut")
+    streamed = list(events((await pod.say("Tell me a story", headers=STREAM)).text.splitlines()))
+    assert [event.kind for event in streamed] == ["token", "error"]
+    assert streamed[-1].data["type"] == "/problems/model-reply-cut"
+    assert pod.history() == []

@@ -259,7 +259,7 @@ class TestTheSameTurnAgain:
         async def get(_: str, turn_id: str) -> None:
             asked.append(turn_id)
 
-        pods.receipts.get = get  # type: ignore[method-assign]
+        pods.receipts.get = get  # type: ignore[assignment, method-assign]
         assert (await session.begin(BeginTurn(turn_id="new", keyed=False))).status == "granted"
         assert asked == []
 
@@ -453,7 +453,7 @@ class TestWrites:
             done.append("publish")
             start(published)
 
-        pods.store.save, pods.outboxes.start = saved, started  # type: ignore[method-assign]
+        pods.store.save, pods.outboxes.start = saved, started  # type: ignore[assignment, method-assign]
         done.clear()
         await session.complete(completion(grant, "t1"))
         order = [step for step in done if step != "note alice"]

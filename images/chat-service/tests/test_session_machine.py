@@ -32,6 +32,8 @@ from hypothesis.stateful import (
 )
 from support.store import MemoryJournal, MemoryReceipts, MemoryStore, Outboxes
 
+pytestmark = pytest.mark.timeout(120)  # many histories are tried
+
 USER = "alice"
 LEASE_SECONDS = 5.0
 PODS = ("pod-a", "pod-b")

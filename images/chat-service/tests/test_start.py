@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.timeout(120)  # whole processes start
+
 KNOWN = {
     *("agents", "openai", "griffe"),
     *("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "click", "anyio", "h11", "python_multipart"),
@@ -46,5 +50,5 @@ def test_whoever_asks_for_more_of_openai_agents_gets_all_of_it():
 
 
 def test_where_all_of_openai_agents_is_there_already_it_is_taken_as_it_is():
-    code = "import agents; from chat_service import lean_agents; print(lean_agents.Tool is agents.Tool)"
+    code = "import agents; from chat_service import lean_agents; print(lean_agents.FunctionTool is agents.FunctionTool)"
     assert run(code) == ["True"]

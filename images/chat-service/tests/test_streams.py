@@ -10,6 +10,8 @@ from support.chat import STREAM, Pod, SlowModel, Start, kind, read
 from support.sse import events
 from support.waiting import until
 
+pytestmark = pytest.mark.timeout(120)  # hundreds talk at once
+
 
 @pytest.fixture
 def model() -> SlowModel:
@@ -189,7 +191,7 @@ class TestBusy:
         (pod,) = await start(model=model.app, turn_queue_limit=2)
         waiting = [asyncio.create_task(pod.say(f"m{number}")) for number in range(3)]
         await until(lambda: pod.service.admission.open == 3)
-        await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 2)  # type: ignore[union-attr]
+        await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 2)
         refused = await pod.say("one too many")
         assert kind(refused) == (429, "/problems/too-many-waiting")
         assert int(refused.headers["Retry-After"]) > 0
@@ -220,7 +222,7 @@ class TestOutcomes:
         await until(lambda: model.open)
         second = asyncio.create_task(pod.say("second", key="k2"))
         await until(lambda: pod.service.admission.open == 2)
-        await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 1)  # type: ignore[union-attr]
+        await until(lambda: len(pod.service.host.find("junaid")._line.order()) == 1)
         assert [await self._state(pod, key) for key in ("k1", "k2", "k3")] == [
             {"turn_id": "k1", "status": "open", "place": 0},
             {"turn_id": "k2", "status": "open", "place": 1},
@@ -237,7 +239,7 @@ class TestOutcomes:
         asked = asyncio.create_task(found[0].say("stop me", key="k1"))
         await until(lambda: model.open)
         assert (await found[-1].client.post("/chat/junaid/turns/k1/cancel")).json()["status"] == "not_committed"
-        assert kind(await asked) == (409, "/problems/cancelled")
+        assert kind(await asked) == (410, "/problems/cancelled")
         await until(lambda: not model.open)
         model.finish()
         assert (await found[0].say("next")).json()["sequence"] == 1
@@ -249,7 +251,7 @@ class TestOutcomes:
         second = asyncio.create_task(pod.say("second", key="k2"))
         await until(lambda: pod.service.admission.open == 2)
         assert (await pod.client.post("/chat/junaid/turns/k2/cancel")).json()["status"] == "not_committed"
-        assert kind(await second) == (409, "/problems/cancelled")
+        assert kind(await second) == (410, "/problems/cancelled")
         model.finish()
         assert (await first).status_code == 200
 
@@ -260,7 +262,7 @@ class TestOutcomes:
 
     async def test_a_turn_that_nobody_has_sent_yet_is_refused_once_it_was_cancelled(self, pod: Pod):
         assert (await pod.client.post("/chat/junaid/turns/k1/cancel")).json()["status"] == "not_committed"
-        assert kind(await pod.say("hi", key="k1")) == (409, "/problems/cancelled")
+        assert kind(await pod.say("hi", key="k1")) == (410, "/problems/cancelled")
 
     async def _state(self, pod: Pod, key: str) -> Any:
         return (await pod.client.get(f"/chat/junaid/turns/{key}")).json()

@@ -9,7 +9,7 @@ from uuid import uuid4
 import orjson
 import pytest
 from chat_service import sessions
-from chat_service.agent import Context
+from chat_service.agent import Context, Reply
 from chat_service.document import Document
 from chat_service.memory import Memory, Remembered
 from chat_service.protocol import AddMessage, BeginTurn, Granted, SetSummary
@@ -92,13 +92,13 @@ class Agent:
         self.during: Callable[[], Awaitable[object]] | None = None
         self.contexts: list[Context] = []
 
-    async def reply(self, text: str, context: Context, on_token: Callable[[str], None] | None = None) -> str:
+    async def reply(self, text: str, context: Context, on_token: Callable[[str], None] | None = None) -> Reply:
         self.contexts.append(context)
         if on_token:
             on_token(text)
         if self.during:
             await self.during()
-        return f"reply to {text}"
+        return Reply(f"reply to {text}", "stop")
 
 
 class Heard:
@@ -379,7 +379,7 @@ async def test_messages_that_waited_for_a_session_in_another_pod_are_answered_in
             asked.set()
         return answer
 
-    bench.actors.invoke_actor = last_comes_first  # type: ignore[method-assign]
+    bench.actors.invoke_actor = last_comes_first  # type: ignore[assignment, method-assign]
     bench.actors.pod = "third"
     bench.agent.during = None
     going.set()

@@ -1,7 +1,9 @@
 """The end of a process: SIGTERM drains, a second one does not wait."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -33,16 +35,16 @@ async def drain():
     {fault}
 
 app.add_middleware(OpenRequests, health=health)
-server.run(app, ServiceSettings(host="127.0.0.1", port={port}, shutdown_grace_seconds={grace}), drain)
+server.run(app, ServiceSettings({host}port={port}, shutdown_grace_seconds={grace}), drain)
 """
 
 
 class Process:
     """A service in a process of its own."""
 
-    def __init__(self, port: int, *, grace: float = 30, fault: str = "pass") -> None:
+    def __init__(self, port: int, *, grace: float = 30, fault: str = "pass", host: str = 'host="127.0.0.1", ') -> None:
         self.url = f"http://127.0.0.1:{port}"
-        code = SERVICE.format(port=port, grace=grace, fault=fault)
+        code = SERVICE.format(host=host, port=port, grace=grace, fault=fault)
         self.process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
         self.until("/livez", 200)
 
@@ -89,6 +91,12 @@ def test_an_open_request_is_answered_before_the_process_ends(processes: list[Pro
     assert service.process.wait(10) == 0
 
 
+def test_by_default_it_listens_on_the_addresses_of_both_families(processes: list[Process], free_port: int) -> None:
+    processes.append(service := Process(free_port, host=""))
+    service.url = f"http://[::1]:{free_port}"
+    service.until("/livez", 200)
+
+
 def test_a_drain_that_takes_too_long_is_cut(processes: list[Process], free_port: int) -> None:
     processes.append(service := Process(free_port, grace=0.5, fault="await asyncio.sleep(60)"))
     service.send(signal.SIGTERM)
@@ -114,3 +122,24 @@ def test_ctrl_c_ends_it_at_once_and_without_an_error(processes: list[Process], f
     processes.append(service := Process(free_port, fault="await asyncio.sleep(60)"))
     service.send(signal.SIGINT)
     assert service.process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_answered_with_a_problem(processes: list[Process], free_port: int, sent: bytes) -> None:
+    processes.append(Process(free_port))
+    with socket.create_connection(("127.0.0.1", free_port), timeout=10) as connection:
+        connection.sendall(sent)
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["type"] == "/problems/invalid-http"

@@ -33,6 +33,18 @@ def test_a_wrong_value_ends_the_process_and_names_the_variable(
     assert capsys.readouterr().err.startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize("token", ["secret\n", " secret", "\ufeffsecret", "sécret", ""])
+def test_a_token_that_no_header_takes_is_named_and_not_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], token: str
+) -> None:
+    monkeypatch.setenv("APP_API_TOKEN", token)
+    with pytest.raises(SystemExit):
+        load(DaprSettings)
+    told = capsys.readouterr().err
+    assert told.startswith("APP_API_TOKEN: ")
+    assert "cret" not in told
+
+
 def test_every_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PORT", "0")
     monkeypatch.setenv("LOG_LEVEL", "loud")

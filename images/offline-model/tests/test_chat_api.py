@@ -16,6 +16,7 @@ from openai import AsyncOpenAI
 from support.serving import serving
 
 HI: list[Any] = [{"role": "user", "content": "Hi there"}]
+STREAMED: Any = {"model": "offline", "messages": HI, "stream": True}
 TIME: list[Any] = [{"role": "user", "content": "What time is it?"}]
 CLOCK: Any = {"type": "function", "function": {"name": "get_current_time", "parameters": {"type": "object"}}}
 
@@ -249,6 +250,54 @@ async def test_the_error_rate_fails_evenly_spaced_requests(rate: float, failed: 
                 assert error.code == "error_rate"  # noqa: PT017
                 seen.append(number)
     assert seen == failed
+
+
+async def ask_to_fail(url: str, kind: str, seconds: float) -> int:
+    async with httpx2.AsyncClient() as http:
+        return (await http.post(f"{url}/faults", json={"kind": kind, "seconds": seconds})).status_code
+
+
+async def read_stream(url: str, heard: list[bytes]) -> None:
+    async with httpx2.AsyncClient() as http, http.stream("POST", f"{url}/v1/chat/completions", json=STREAMED) as answer:
+        async for piece in answer.aiter_bytes():
+            heard.append(piece)  # noqa: PERF401 - also when it breaks off
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_is_asked_to_refuse_answers_429_until_it_is_told_to_stop(
+    url: str, client: AsyncOpenAI, stream: bool
+) -> None:
+    assert await ask_to_fail(url, "refuse", 60) == 200
+    with pytest.raises(openai.RateLimitError):
+        await client.chat.completions.create(model="offline", messages=HI, stream=stream)
+    assert await ask_to_fail(url, "refuse", 0) == 200
+    assert await client.chat.completions.create(model="offline", messages=HI, stream=stream)
+
+
+async def test_a_model_that_is_asked_to_hang_answers_when_it_is_over(url: str, client: AsyncOpenAI) -> None:
+    await ask_to_fail(url, "hang", 60)
+    asked = asyncio.ensure_future(client.chat.completions.create(model="offline", messages=HI))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(asked), 0.2)
+    await ask_to_fail(url, "hang", 0.1)
+    assert (await asked).choices
+
+
+async def test_a_model_that_is_asked_to_break_off_ends_its_answers_early(url: str, client: AsyncOpenAI) -> None:
+    await ask_to_fail(url, "break", 60)
+    with pytest.raises(openai.APIConnectionError):
+        await client.chat.completions.create(model="offline", messages=HI)
+    heard: list[bytes] = []
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await read_stream(url, heard)
+    assert heard[0].startswith(b"data: ")
+    assert b"[DONE]" not in b"".join(heard)
+
+
+@pytest.mark.parametrize("asked", [{"kind": "explode", "seconds": 1}, {"kind": "hang", "seconds": -1}, {}])
+async def test_a_failure_that_there_is_not_is_refused(url: str, asked: dict[str, Any]) -> None:
+    async with httpx2.AsyncClient() as http:
+        assert (await http.post(f"{url}/faults", json=asked)).status_code == 422
 
 
 async def test_the_agents_runner_uses_a_tool(client: AsyncOpenAI) -> None:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from actor_load.scenarios.stage import Stage
-from actor_load.scenarios.visiting import moves
+from actor_load.scenarios.visiting import activate, moves
 
 VISITED: Final = 1000
 REST_SECONDS: Final = 10.0
@@ -12,6 +12,7 @@ REST_SECONDS: Final = 10.0
 def rolling(stage: Stage) -> None:
     """The scenario: every pod is replaced, as `kubectl rollout restart` does."""
     pods = len(stage.sample().pods)
+    activate(stage)
     stage.load(stage.users)
     with stage.section(
         "Rolling update",

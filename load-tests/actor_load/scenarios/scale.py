@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Final
 
 from actor_load.scenarios.stage import Change, Stage
-from actor_load.scenarios.visiting import moves
+from actor_load.scenarios.visiting import activate, moves
 
 PODS: Final = [1, 3, 6, 2]
 VISITED: Final = 1000
@@ -16,6 +16,7 @@ def scale(stage: Stage) -> None:
     """The scenario: through ``--pods``, 1, 3, 6 and 2 without it."""
     counts = stage.options.pod_counts or PODS
     stage.prepare(counts[0])
+    activate(stage)
     stage.load(stage.users)
     with stage.section(
         "Scale " + " -> ".join(map(str, counts)),

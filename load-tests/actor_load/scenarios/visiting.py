@@ -1,11 +1,17 @@
-"""What rounds of visits say about placement, as a table and checks."""
+"""Rounds of visits in a scenario: actors that are active, and what the rounds say about placement."""
 
 from typing import Final
 
-from actor_load.scenarios.stage import Findings, Visit
+from actor_load.scenarios.stage import Findings, Stage, Visit
 from actor_load.words import percent
 
 COLUMNS: Final = ["pods", "actors", "where the ring says", "most on one pod", "ideal", "moved", "moved by the ring"]
+
+
+def activate(stage: Stage) -> None:
+    """Has ``--active-actors`` active, before people chat. They stay so for chat-service's idle time-out."""
+    if count := stage.options.active_actors:
+        stage.visit(count)
 
 
 def moves(findings: Findings, visits: list[Visit]) -> None:

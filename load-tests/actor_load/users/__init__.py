@@ -1,17 +1,9 @@
 """Who makes the load: people who chat, turns that arrive, and calls of actors through a Dapr sidecar."""
 
-from typing import Final
-
-from locust import User
 from locust.env import Environment
 
 from actor_load import ids
 from actor_load.users import visits, watch
-from actor_load.users.arrivals import Arrivals
-from actor_load.users.conversation import Conversation
-
-HTTP_CLASSES: Final[tuple[type[User], ...]] = (Conversation, Arrivals)
-"""Those that need ``--host``."""
 
 
 def register(environment: Environment, prefix: str = "") -> None:

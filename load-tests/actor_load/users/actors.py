@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
 
-from locust import User, task
+from locust import task
 from locust.exception import StopUser
 
 from actor_load import ids
 from actor_load.users.calls import ActorUser
-from actor_load.users.visits import IDLE_SECONDS, Visits
+from actor_load.users.visits import IDLE_SECONDS
 from actor_load.users.walk import Walk
 
 LOST_WRITE: Final = "lost write: an older history than one that was answered before"
@@ -153,7 +153,3 @@ class ReadsAndWrites(ActorUser):
         commit = self.call(actor_id, "AddMessage", json.dumps(arguments), check=is_older)
         if commit is not None:
             self._highest[number] = max(commit["sequence"], self._highest.get(number, 0))
-
-
-ACTOR_CLASSES: Final[tuple[type[User], ...]] = (ActivationStorm, HotActors, ColdActors, ReadsAndWrites, Visits)
-"""Those that need a sidecar."""

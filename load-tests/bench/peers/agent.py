@@ -45,10 +45,14 @@ def client() -> AsyncOpenAI:
     return AsyncOpenAI(api_key="none", base_url=os.environ["MODEL_BASE_URL"])
 
 
-def agent(instructions: str = INSTRUCTIONS) -> Agent[None]:
+def model() -> OpenAIChatCompletionsModel:
+    """The model, as an agent asks it."""
+    return OpenAIChatCompletionsModel(model=MODEL, openai_client=client())
+
+
+def agent() -> Agent[None]:
     """The agent, with its one tool."""
-    model = OpenAIChatCompletionsModel(model=MODEL, openai_client=client())
-    return Agent[None](name="ChatAgent", instructions=instructions, tools=[get_current_time], model=model)
+    return Agent[None](name="ChatAgent", instructions=INSTRUCTIONS, tools=[get_current_time], model=model())
 
 
 async def answer(

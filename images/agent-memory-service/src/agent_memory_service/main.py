@@ -10,6 +10,7 @@ from daca_common.app_token import SidecarOnly
 from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
 from daca_common.health import Health, OpenRequests
 from daca_common.model import ModelClient
+from daca_common.paths import OneSpelling
 from daca_common.settings import load
 from fastapi import APIRouter, FastAPI, Request, Response
 
@@ -53,7 +54,16 @@ class Service:
             dead_letters=dead_letters,
         )
         self.events = Events(transcripts, self.summaries)
-        self.app = self._app(routes.router(memories, transcripts, self.events, dead_letters, erasure))
+        self.app = self._app(
+            routes.router(
+                memories=memories,
+                users=users,
+                transcripts=transcripts,
+                events=self.events,
+                dead_letters=dead_letters,
+                erasure=erasure,
+            )
+        )
 
     async def drain(self) -> None:
         """SIGTERM: the open requests finish, then the summaries that are due; then the sidecar may go."""
@@ -78,18 +88,21 @@ class Service:
             version="0.1.0",
             responses=problems.RESPONSES,
             lifespan=self._lifespan,
-            redirect_slashes=False,  # a path without its id is a 404, not a way to another route
+            redirect_slashes=False,
         )
         problems.install(app)
         for error in (DaprError, DaprUnavailable, Contended, LaterVersion):
             app.add_exception_handler(error, _on_store_error)
         app.include_router(self.health.router())
         app.include_router(router)
+        # From the inside out.
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt=("/conversations", "/dead-letters"))
         paths = ("/conversations", "POST /dead-letters")
         app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=paths)
         app.add_middleware(logs.RequestLog)
         app.add_middleware(OpenRequests, health=self.health)
+        app.add_middleware(problems.Unexpected)
+        app.add_middleware(OneSpelling)
         return app
 
     @contextlib.asynccontextmanager
@@ -115,13 +128,13 @@ class Service:
 
 async def _on_store_error(_: Request, error: Exception) -> Response:
     _log.warning("the state store failed", extra={"error": str(error)})
-    kind, detail = "store-unavailable", "The state store cannot be reached or is too busy; send it again."
+    kind, detail = "/problems/store-unavailable", "The state store cannot be reached or is too busy; send it again."
     if isinstance(error, DaprError) and error.store_full:
-        kind = "store-full"
+        kind = "/problems/store-full"
         detail = "The state store is full: it takes no writes until its operator gives it memory; reads go on."
     elif isinstance(error, LaterVersion):
-        kind, detail = "later-version", f"This release of the service is too old: {error}."
-    return problems.Problem(503, detail, kind=f"/problems/{kind}", headers={"Retry-After": "1"}).response()
+        kind, detail = "/problems/later-version", f"This release of the service is too old: {error}."
+    return problems.Problem(503, detail, kind=kind, headers={"Retry-After": "1"}).response()
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """HTTP in and out."""
 
+import asyncio
 import logging
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
@@ -7,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.ids import Id
+from daca_common.json_body import JSON, JsonRoute
 from daca_common.logs import annotate
 from daca_common.problems import Problem, limited_body
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -18,11 +20,14 @@ from agent_memory_service.erasure import Erasure
 from agent_memory_service.events import MAX_EVENT, Events, Malformed, Outcome, parse
 from agent_memory_service.memories import Memories, Memory
 from agent_memory_service.transcripts import Transcripts, Turn
+from agent_memory_service.users import Place, Users
 
 MAX_BODY: Final = 64 * 1024
 """Bytes. A memory of the longest values takes some 30 KB where a client escapes each character."""
 MAX_LIMIT: Final = 1000
 """Turns of a transcript in one answer."""
+MAX_SESSIONS: Final = 100
+"""Sessions in one answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +57,20 @@ class Conversation(BaseModel):
     history: list[Entry]
     before: int | None = None
     """Where a limit was asked for: the ``before`` that asks for the turns before these; null where there are none."""
+
+
+class Session(BaseModel):
+    """A session of a user; ``last_turn_at`` (RFC 3339) is null where its turns have expired."""
+
+    session_id: str
+    last_turn_at: str | None
+
+
+class SessionList(BaseModel):
+    """A user's sessions, those that began last first; ``before`` asks for those before them, null: there are none."""
+
+    sessions: list[Session]
+    before: str | None
 
 
 class Erased(BaseModel):
@@ -92,10 +111,16 @@ LetterId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 def router(
-    memories: Memories, transcripts: Transcripts, events: Events, dead_letters: DeadLetters, erasure: Erasure
+    *,
+    memories: Memories,
+    users: Users,
+    transcripts: Transcripts,
+    events: Events,
+    dead_letters: DeadLetters,
+    erasure: Erasure,
 ) -> APIRouter:
     """The routes of the service."""
-    api = APIRouter()
+    api = APIRouter(route_class=JsonRoute)
 
     @api.get("/")
     async def root() -> dict[str, str]:
@@ -103,6 +128,7 @@ def router(
         return {"message": "Welcome to the DACA Agent Memory Service! Access /docs for the API documentation."}
 
     _memories(api, memories, erasure)
+    _sessions(api, users, transcripts)
     _conversations(api, transcripts)
     _deliveries(api, events, dead_letters)
     _dead_letters(api, dead_letters, events)
@@ -141,6 +167,26 @@ def _memories(api: APIRouter, memories: Memories, erasure: Erasure) -> None:
             raise Problem(503, detail, kind="/problems/erasure-unfinished", headers={"Retry-After": "1"}) from error
 
 
+def _sessions(api: APIRouter, users: Users, transcripts: Transcripts) -> None:
+    @api.get("/memories/{user_id}/sessions")
+    async def sessions(
+        user_id: Id,
+        limit: Annotated[int, Query(ge=1, le=MAX_SESSIONS)] = 20,
+        before: Annotated[str | None, Query(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}$")] = None,
+    ) -> SessionList:
+        """The sessions that a user has had, those that began last first; with `before` of an answer, those before."""
+        annotate(user=user_id)
+        place = Place(*(int(part) for part in before.split("."))) if before else None
+        found, more = await users.sessions(user_id, limit, place)
+
+        async def with_time(session_id: str) -> Session:
+            turns = (await transcripts.read(session_id, user_id, limit=1)).turns
+            return Session(session_id=session_id, last_turn_at=turns[-1]["occurred_at"] if turns else None)
+
+        listed = await asyncio.gather(*(with_time(session_id) for session_id in found))
+        return SessionList(sessions=listed, before=f"{more.page}.{more.at}" if more else None)
+
+
 def _conversations(api: APIRouter, transcripts: Transcripts) -> None:
     @api.get("/conversations/{session_id}", response_model=Conversation)
     async def conversation(
@@ -165,7 +211,7 @@ def _conversations(api: APIRouter, transcripts: Transcripts) -> None:
         answer: dict[str, Any] = {"history": [entry for turn in turns for entry in _entries(user_id or "", turn)]}
         if limit is not None:
             answer["before"] = earlier
-        return Response(orjson.dumps(answer), media_type="application/json")
+        return Response(orjson.dumps(answer), media_type=JSON)
 
 
 def _deliveries(api: APIRouter, events: Events, dead_letters: DeadLetters) -> None:
@@ -238,7 +284,7 @@ async def _replay(body: bytes, events: Events) -> None:
     status = await events.take(event)
     if status == "DROP":
         detail = "The transcript has no place for this event: many other turns of its user have the same number."
-        raise Problem(409, detail, kind="/problems/unstorable-event")
+        raise Problem(422, detail, kind="/problems/unstorable-event")
     if status == "RETRY":
         detail = "The event could not be stored; the log says why. It is still here: send this again."
         raise Problem(503, detail, kind="/problems/store-unavailable", headers={"Retry-After": "1"})
@@ -256,7 +302,8 @@ async def _beginning(request: Request) -> bytes:
 
 
 def _no_letter() -> Problem:
-    return Problem(404, "There is no dead letter with this id (any more); GET /dead-letters lists them.")
+    detail = "There is no dead letter with this id (any more); GET /dead-letters lists them."
+    return Problem(404, detail, kind="/problems/no-dead-letter")
 
 
 def _entries(user_id: str, turn: Turn) -> tuple[dict[str, object], dict[str, object]]:

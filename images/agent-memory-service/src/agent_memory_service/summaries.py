@@ -8,19 +8,17 @@ survives its pod; what was said is read from the transcripts, and the memory kno
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-import openai
+from daca_common import model_failure
 from daca_common.backoff import Backoff
 from daca_common.conversation_updated import ConversationUpdated
 from daca_common.dapr import DaprError, DaprUnavailable
-from daca_common.logs import pseudonym
-from daca_common.model import ModelClient, ModelKeyMissing
-from openai.types.chat import ChatCompletion, ChatCompletionMessage
-from openai.types.chat.chat_completion import Choice
+from daca_common.logs import begin_trace, pseudonym, trace_id
+from daca_common.model import ModelClient
+from daca_common.model_failure import ModelFailed
 
 from agent_memory_service.documents import Contended, LaterVersion
 from agent_memory_service.due import LOOK_SECONDS, Due, Sessions
@@ -37,7 +35,7 @@ CHARACTERS: Final = 240
 AT_ONCE: Final = 8
 """Calls of the model."""
 ATTEMPTS: Final = 5
-"""Failures of one user's roll-up, while the model answers others, until it is given up."""
+"""Refusals of what one user said, until their roll-up is given up."""
 FIRST_BACKOFF_SECONDS: Final = 1.0
 LONGEST_BACKOFF_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 5.0
@@ -55,12 +53,9 @@ _log = logging.getLogger(__name__)
 
 _STORE_ERRORS: Final = (DaprError, DaprUnavailable, Contended, LaterVersion)
 
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
-"""What some models say to themselves first."""
-
 
 class _NotKept(Exception):
-    """The model answered nothing that can be kept, or the memory changed while it did."""
+    """The memory changed while the model answered."""
 
 
 @dataclass(slots=True)
@@ -186,30 +181,39 @@ class Summaries:
         task.add_done_callback(lambda _: self._running.pop(user_id))
 
     async def _attempt(self, user_id: str, waiting: _Waiting) -> None:
+        begin_trace()
         try:
             await self._roll_up(user_id, waiting)
             await self._settle(user_id)
-        except ModelKeyMissing as error:
-            if not self._key_is_missing:
-                _log.warning("summaries wait for the model's key", extra={"error": str(error)})
-            self._key_is_missing = True
-            self._model_failed()
-            self._wait_again(user_id, waiting, self._settings.summary_quiet_seconds)
-        except Exception as error:  # noqa: BLE001 - whatever a model's server answers, the user stays due
+        except Exception as error:  # noqa: BLE001 - whatever happens, the user stays due
+            failed = error if isinstance(error, ModelFailed) else None
             pause = self._settings.summary_quiet_seconds
-            if _of_all(error):
+            if failed is not None and failed.kind.about == "model":
                 self._model_failed()
             else:
                 pause = waiting.backoff.next()
-            is_ours = isinstance(error, _STORE_ERRORS)
-            again = is_ours or waiting.backoff.failures < ATTEMPTS
-            # The error's words may quote the request, or the key.
-            said = str(error) if isinstance(error, _NotKept) else type(error).__name__
-            _log.warning("summary not rolled up", extra={"user": pseudonym(user_id), "error": said, "again": again})
+            # What the model refuses of one user it refuses again; every other failure has an end.
+            again = failed is None or failed.kind.about != "text" or waiting.backoff.failures < ATTEMPTS
+            self._tell(user_id, error, again=again)
             if again:
                 self._wait_again(user_id, waiting, pause)
             else:
                 await self._settle(user_id)
+
+    def _tell(self, user_id: str, error: Exception, *, again: bool) -> None:
+        """One line of why. It quotes nobody: of what is no failure of the model, the kind alone is shown."""
+        said: dict[str, object] = {"error": type(error).__name__}
+        if isinstance(error, ModelFailed):
+            if error.kind is model_failure.KEY_MISSING:  # for all, so one line is enough
+                if not self._key_is_missing:
+                    _log.warning("summaries wait for the model's key", extra={"error": error.detail})
+                self._key_is_missing = True
+                return
+            said = {"error": error.kind.name, "cause": error.cause, "status": error.status}
+        elif isinstance(error, _NotKept):
+            said = {"error": str(error)}
+        told = said | {"user": pseudonym(user_id), "again": again, "trace_id": trace_id()}
+        _log.warning("summary not rolled up", extra=told)
 
     async def _roll_up(self, user_id: str, waiting: _Waiting) -> None:
         begun = await self._memories.begin_summary(user_id)
@@ -221,15 +225,14 @@ class Summaries:
         said = "\n".join(
             f"User: {_short(turn['user_message'])}\nAssistant: {_short(turn['assistant_reply'])}" for turn in turns
         )
-        client = await self._model.get()
-        completion = await client.chat.completions.create(
-            model=self._settings.model,
-            messages=[
-                {"role": "system", "content": INSTRUCTIONS},
-                {"role": "user", "content": f"Present summary: {begun.memory.user_summary}\nNew messages:\n{said}"},
-            ],
-        )
-        summary = _answer(completion)[:MAX_SUMMARY]
+        asked = f"Present summary: {begun.memory.user_summary}\nNew messages:\n{said}"
+        messages = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": asked}]
+        completion = await self._model.complete(messages, private=asked)
+        if completion.finish == "content_filter":
+            raise ModelFailed(model_failure.REFUSED, "the summary was refused")
+        summary = completion.text.strip()[:MAX_SUMMARY]
+        if not summary:
+            raise ModelFailed(model_failure.CUT, "the summary was cut before it began")
         self._model_backoff.reset()
         self._key_is_missing = False
         if not await self._memories.end_summary(user_id, begun, summary, (turn["sequence"] for turn in turns)):
@@ -279,25 +282,6 @@ class Summaries:
             _log.warning("summaries fall behind and some users are left out", extra={"waiting": len(self._waiting)})
         self._is_full = full
         return full
-
-
-def _of_all(error: Exception) -> bool:
-    """Whether a failure is the model's, not one user's: it would meet the next user, too."""
-    if isinstance(error, openai.APIStatusError):
-        return error.status_code in {401, 403, 429} or error.status_code >= 500
-    return isinstance(error, openai.APIConnectionError)
-
-
-def _answer(completion: object) -> str:
-    """The text of an answer of the model; servers send all kinds of things under 200."""
-    match completion:
-        case ChatCompletion(choices=[Choice(message=ChatCompletionMessage(content=str(content))), *_]):
-            answer = _THOUGHT.sub("", content).strip()
-            if answer:
-                return answer
-            raise _NotKept("the model answered nothing")
-        case _:
-            raise _NotKept("the model's server answered something that is no completion with a text")
 
 
 def _short(text: str) -> str:

@@ -10,13 +10,20 @@ however many there are.
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent_memory_service.documents import VERSION, Document, Documents, Found
 
 SESSIONS_PER_PAGE: Final = 64
 AT_ONCE: Final = 8
 """Sessions that an erasure works on."""
+
+
+class Place(NamedTuple):
+    """Where a session is noted; none moves, except that an erasure may take it out."""
+
+    page: int
+    at: int
 
 
 class Users:
@@ -57,6 +64,23 @@ class Users:
 
         await self._documents.update(_key(user_id), noted)
         return through
+
+    async def sessions(self, user_id: str, limit: int, before: Place | None) -> tuple[list[str], Place | None]:
+        """A user's sessions, those that began last first: ``limit`` of those before a place; the place that asks for
+        those before them, ``None`` where there are none."""
+        user = (await self._documents.read(_key(user_id))).document or _new()
+        number = user["pages"] if before is None else min(before.page, user["pages"])
+        end = before.at if before is not None and before.page == number else None
+        found: list[tuple[Place, str]] = []
+        while number >= 0 and len(found) <= limit:  # one more than is shown tells that there is one
+            page = user
+            if number < user["pages"]:
+                page = (await self._documents.read(_page_key(user_id, number))).document or _new()
+            sessions: list[str] = page["sessions"][:end]
+            found += [(Place(number, index), sessions[index]) for index in reversed(range(len(sessions)))]
+            number, end = number - 1, None
+        more = found[limit - 1][0] if len(found) > limit else None
+        return [session_id for _, session_id in found[:limit]], more
 
     async def bury(self, user_id: str, through: int) -> None:
         """From now on no turn up to ``through`` is stored.

@@ -125,14 +125,17 @@ class UserSessionActor(Actor, UserSessionActorInterface):
         self._host = host
         self._summarize = summarize
         self._user_id: str = actor_id.id
-        self._session: Session
         self._arming: asyncio.Task[None] | None = None
 
     async def _on_activate(self) -> None:
-        self._session = await self._host.activate(self._user_id)
-        self._session.arm_summary = self._arm
-        if await self._session.summary_due():
+        await self._activate()
+
+    async def _activate(self) -> Session:
+        session = await self._host.activate(self._user_id)
+        session.arm_summary = self._arm
+        if await session.summary_due():
             self._arm()
+        return session
 
     async def _on_deactivate(self) -> None:
         self._host.deactivate(self._user_id)
@@ -180,16 +183,18 @@ class UserSessionActor(Actor, UserSessionActorInterface):
         return await self._checked(sessions.LOCATE, {})
 
     async def _checked(self, method: Method[Given, Told], arguments: object) -> Told | Invalid:
+        # Its session may have ended without it: it had moved, and has come back.
+        session = self._host.find(self._user_id) or await self._activate()
         try:
             parsed = method.takes.model_validate(arguments)
         except ValidationError as error:
-            return self._session.invalid(
+            return session.invalid(
                 [
                     {"field": ".".join(str(part) for part in item["loc"]) or "body", "detail": item["msg"]}
                     for item in error.errors(include_input=False)
                 ]
             )
-        return await method.do(self._session, parsed)
+        return await method.do(session, parsed)
 
     def _arm(self) -> None:
         """Sets the timer: the running summary is due. One that is set already fires all the same."""

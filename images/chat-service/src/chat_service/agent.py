@@ -1,9 +1,10 @@
-"""The agent: a model of openai-agents with one tool, told of the user and of the conversation so far.
+"""The agent: a model with one tool, told of the user and of the conversation so far.
 
-This is the edge to a foreign server: whatever it sends, what leaves here is a reply that may be committed or a problem.
+Whatever the model's server does, what leaves here is a reply that may be committed or a problem. Its answers are read
+in :mod:`daca_common.completion`, and how it can fail is told in :mod:`daca_common.model_failure`.
 
-The SDK's model and its tools, without its Runner: that looks at graphs of agents, sandboxes and approvals in each run,
-which for one agent is two thirds of a turn's CPU (docs/decisions/0003-what-a-turn-costs.md).
+The tools are those of openai-agents, without its Runner and its models: those look at graphs of agents, sandboxes and
+approvals in each run (docs/decisions/0003-what-a-turn-costs.md), and take of an answer what they know.
 """
 
 import asyncio
@@ -12,41 +13,25 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, Literal
 
-import openai
-from daca_common.model import ModelClient, ModelKeyMissing
+from daca_common import model_failure
+from daca_common.completion import Completion, Finish, ToolCall
+from daca_common.logs import trace_id
+from daca_common.model import ModelClient
+from daca_common.model_failure import ModelFailed
 from daca_common.problems import Problem
-from httpx2 import ConnectTimeout
-from openai.types.responses import (
-    ResponseCompletedEvent,
-    ResponseFunctionToolCall,
-    ResponseOutputItem,
-    ResponseOutputMessage,
-    ResponseTextDeltaEvent,
-)
 
-from chat_service.lean_agents import (
-    FunctionTool,
-    ItemHelpers,
-    ModelBehaviorError,
-    ModelRefusalError,
-    ModelResponse,
-    ModelSettings,
-    ModelTracing,
-    OpenAIChatCompletionsModel,
-    Tool,
-    ToolContext,
-    TResponseInputItem,
-    Usage,
-    function_tool,
-)
+from chat_service.lean_agents import FunctionTool, ToolContext, function_tool
 from chat_service.memory import Memory
 from chat_service.protocol import MAX_SUMMARY, MAX_TEXT
 
 OnToken = Callable[[str], None]
 
-RETRY_AFTER: Final = {"Retry-After": "5"}
+Policy = Literal["answer", "refuse"]
+
+Message = dict[str, Any]
+"""A message as the chat API has it."""
 
 BYTES_PER_TOKEN: Final = 3
 """An estimate on the safe side: English has four or five, and three make one character of Chinese."""
@@ -63,6 +48,9 @@ SUMMARY_INSTRUCTIONS: Final = (
 SUMMARY_CHARACTERS: Final = 1000
 """Of a message or a reply that is summarised."""
 
+CALLS: Final = 10
+"""Of the model for one reply: a model that asks for tools again and again must end."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -75,212 +63,193 @@ class Context:
     running_summary: str
 
 
-def _unconnected(error: Exception) -> bool:
-    """Whether there is no connection. The aiohttp transport calls every failure of one a ConnectTimeout."""
-    return isinstance(error.__cause__, ConnectTimeout) or (
-        isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError)
-    )
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model replied, and why it ended."""
+
+    text: str
+    finish: Finish
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @function_tool
 def get_current_time() -> str:
     """The current time, in UTC."""
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return _now()
 
 
-TOOLS: Final[list[Tool]] = [get_current_time]
+TOOLS: Final[dict[str, FunctionTool]] = {tool.name: tool for tool in (get_current_time,)}
 
-CALLS: Final = 10
-"""Of the model for one reply: a model that asks for tools again and again must end. The Runner's default."""
-
-# Without include_usage a streamed answer ends without its token counts.
-SETTINGS: Final = ModelSettings(include_usage=True)
+TOLD_TOOLS: Final = tuple(
+    {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": tool.params_json_schema},
+    }
+    for tool in TOOLS.values()
+)
+"""The tools as the chat API has them."""
 
 
 class ChatAgent:
     """Answers one message. Stateless: everything it knows is in the :class:`Context`."""
 
-    def __init__(self, client: ModelClient, model: str, timeout_seconds: float, context_tokens: int) -> None:
-        """``context_tokens`` is what the model takes, its reply included."""
+    def __init__(
+        self,
+        client: ModelClient,
+        timeout_seconds: float,
+        context_tokens: int,
+        *,
+        tools: bool = True,
+        on_length: Policy = "answer",
+        on_content_filter: Policy = "refuse",
+    ) -> None:
+        """``context_tokens`` is what the model takes, its reply included; ``tools`` whether it takes any;
+        ``on_length`` and ``on_content_filter`` what becomes of a reply that was cut so."""
         self._client = client
-        self._model = model
         self._timeout_seconds = timeout_seconds
         self._context_bytes = int(context_tokens * BYTES_PER_TOKEN * (1 - REPLY_SHARE))
-        self._chat: OpenAIChatCompletionsModel | None = None
+        self._tools = TOLD_TOOLS if tools else ()
+        self._policies: dict[str, Policy] = {"length": on_length, "content_filter": on_content_filter}
 
-    async def reply(self, text: str, context: Context, on_token: OnToken | None = None) -> str:
+    async def reply(self, text: str, context: Context, on_token: OnToken | None = None) -> Reply:
         """The reply to ``text``; with ``on_token`` each piece is handed over as it comes.
 
         Raises:
-            Problem: 503 (no key, model not reachable or too busy), 504 (too slow) or 502 (any other failure).
+            Problem: 502, 503 or 504, of the kinds that :mod:`daca_common.model_failure` lists.
         """
         with self._edge():
             async with asyncio.timeout(self._timeout_seconds):
-                reply = await self._run(text, context, on_token)
-            reply.encode()  # half of a surrogate pair is no text that could be stored
-        if not reply.strip() or len(reply) > MAX_TEXT:
-            detail = "The model's reply was " + (
-                "empty." if not reply.strip() else f"longer than {MAX_TEXT:,} characters."
-            )
-            raise Problem(502, detail + " Nothing was stored; send it again.", kind="/problems/model-failed")
-        return reply
+                completion = await self._run(text, context, on_token)
+            return self._judged(completion)
 
     async def summarize(self, present: str, exchanges: tuple[tuple[str, str], ...]) -> str:
         """A summary of what ``present`` tells and of the exchanges after it.
 
         Raises:
-            Problem: the model failed.
+            ModelFailed: there is none.
         """
         said = "\n".join(f"User: {_short(text)}\nAssistant: {_short(reply)}" for text, reply in exchanges)
-        with self._edge():
-            async with asyncio.timeout(self._timeout_seconds):
-                client = await self._client.get()
-                completion = await client.chat.completions.create(
-                    model=self._model,
-                    messages=[
-                        {"role": "system", "content": SUMMARY_INSTRUCTIONS},
-                        {"role": "user", "content": f"Present summary: {present}\nNew messages:\n{said}"},
-                    ],
-                )
-            summary = str(completion.choices[0].message.content or "").strip()
-            summary.encode()
-        if not summary:
-            raise Problem(502, "The model's summary was empty.", kind="/problems/model-failed")
-        return summary[:MAX_SUMMARY]
+        told = f"Present summary: {present}\nNew messages:\n{said}"
+        messages = [{"role": "system", "content": SUMMARY_INSTRUCTIONS}, {"role": "user", "content": told}]
+        completion = await self._client.complete(messages, private=told)
+        if completion.finish == "content_filter":
+            raise ModelFailed(model_failure.REFUSED, "the summary was refused")
+        if not completion.text.strip():
+            raise ModelFailed(model_failure.CUT, "the summary was cut before it began")
+        return completion.text.strip()[:MAX_SUMMARY]
 
     @contextlib.contextmanager
     def _edge(self) -> Iterator[None]:
-        """Makes a problem of whatever goes wrong with a foreign server's answer."""
+        """Makes a problem of whatever goes wrong, and tells the log why, in one line."""
         try:
             yield
-        except ModelKeyMissing as error:
-            raise Problem(503, str(error), kind="/problems/model-key-missing") from error
-        except Exception as error:  # what a server may send is an open set
-            # The type alone: its words may quote the request.
-            _log.warning("the model failed", extra={"error": type(error).__name__, "status": _status(error)})
-            raise self._problem(error) from error
+        except Exception as error:  # what a server may send, and a tool do, is an open set
+            failed = _failure(error)
+            told = {"problem": failed.kind.name, "cause": failed.cause, "status": failed.status, "trace_id": trace_id()}
+            _log.warning("the model failed", extra=told)
+            raise _problem(failed) from error
 
-    def _problem(self, error: Exception) -> Problem:
-        name = type(error).__name__
-        if isinstance(error, (TimeoutError, openai.APITimeoutError)) and not _unconnected(error):
-            detail = f"The model did not answer within {self._timeout_seconds:g} s. Nothing was stored; send it again."
-            return Problem(504, detail, kind="/problems/model-timeout")
-        if isinstance(error, (openai.APIConnectionError, openai.RateLimitError)):
-            detail = f"The model is not available ({name}). Nothing was stored; send it again."
-            return Problem(503, detail, kind="/problems/model-unavailable", headers=RETRY_AFTER)
-        detail = f"The model failed ({name}). Nothing was stored; send it again."
-        return Problem(502, detail, kind="/problems/model-failed")
+    def _judged(self, completion: Completion) -> Reply:
+        """The reply, if it may be answered.
 
-    async def _run(self, text: str, context: Context, on_token: OnToken | None) -> str:
+        Raises:
+            ModelFailed: it may not.
+        """
+        text, finish = completion.text, completion.finish
+        if finish != "stop" and (not text.strip() or self._policies[finish] == "refuse"):
+            kind = model_failure.CUT if finish == "length" else model_failure.REFUSED
+            raise ModelFailed(kind, f"finish_reason is {finish!r}")
+        if len(text) > MAX_TEXT:
+            told = f"The model's reply was longer than {MAX_TEXT:,} characters."
+            raise ModelFailed(model_failure.FAILED, f"a reply of {len(text):,} characters", detail=told)
+        return Reply(text, finish)
+
+    async def _run(self, text: str, context: Context, on_token: OnToken | None) -> Completion:
         """Asks the model, and again with what its tools said, until it replies."""
-        items = _messages(text, context, self._context_bytes)
+        told = instructions(context, tools=bool(self._tools))
+        messages = [{"role": "system", "content": told}, *_messages(text, context, self._context_bytes - _size(told))]
+        memory = context.memory
+        private = "\n".join(
+            [
+                *(message["content"] for message in messages[1:]),
+                memory.name,
+                memory.user_summary,
+                memory.preferred_style,
+                context.running_summary,
+            ]
+        )
         for _ in range(CALLS):
-            response = await self._ask(context, items, on_token)
-            items += response.to_input_items()
-            calls = [item for item in response.output if isinstance(item, ResponseFunctionToolCall)]
-            if not calls:
-                return _spoken(response)
-            for call in calls:
-                items.append({"type": "function_call_output", "call_id": call.call_id, "output": await _use(call)})
-        raise ModelBehaviorError(f"the model asked for tools {CALLS} times")
-
-    async def _ask(self, context: Context, items: list[TResponseInputItem], on_token: OnToken | None) -> ModelResponse:
-        """One call of the model. A server may close a kept connection in the very moment in which it is used again:
-        then it is asked once more."""
-        pieces = 0
-
-        def tell(piece: str) -> None:
-            nonlocal pieces
-            pieces += 1
-            if on_token is not None:
-                on_token(piece)
-
-        try:
-            return await self._call(context, items, tell if on_token is not None else None)
-        except openai.APIConnectionError as error:
-            if pieces or not _unconnected(error):
-                raise
-            return await self._call(context, items, on_token)
-
-    async def _call(self, context: Context, items: list[TResponseInputItem], on_token: OnToken | None) -> ModelResponse:
-        model = await self._get_model()
-        told = instructions(context)
-        untraced = ModelTracing.DISABLED  # traces go to OpenAI, which answers 401 to everyone without a key of theirs
-        if on_token is None:
-            return await model.get_response(told, items, SETTINGS, TOOLS, None, [], untraced)
-        output: list[ResponseOutputItem] | None = None
-        async for event in model.stream_response(told, items, SETTINGS, TOOLS, None, [], untraced):
-            if isinstance(event, ResponseTextDeltaEvent):
-                on_token(event.delta)
-            elif isinstance(event, ResponseCompletedEvent):
-                output = event.response.output
-        if output is None:
-            raise ModelBehaviorError("the stream ended before the reply")
-        return ModelResponse(output=output, usage=Usage(), response_id=None)
-
-    async def _get_model(self) -> OpenAIChatCompletionsModel:
-        client = await self._client.get()
-        if self._chat is None:
-            self._chat = OpenAIChatCompletionsModel(model=self._model, openai_client=client)
-        return self._chat
+            completion = await self._client.complete(messages, tools=self._tools, on_text=on_token, private=private)
+            if not completion.calls:
+                return completion
+            messages.append(completion.message)
+            messages += [
+                {"role": "tool", "tool_call_id": call.id, "content": await _use(call)} for call in completion.calls
+            ]
+        raise ModelFailed(model_failure.FAILED, f"the model asked for tools {CALLS} times")
 
 
-def _spoken(response: ModelResponse) -> str:
-    """What the model says; empty where it says nothing.
-
-    Raises:
-        ModelRefusalError: it refuses to.
-    """
-    messages = [item for item in response.output if isinstance(item, ResponseOutputMessage)]
-    if not messages:
-        return ""
-    text = ItemHelpers.extract_text(messages[-1])
-    if not text and (refusal := ItemHelpers.extract_refusal(messages[-1])):
-        raise ModelRefusalError(refusal)
-    return text or ""
+def _failure(error: Exception) -> ModelFailed:
+    if isinstance(error, ModelFailed):
+        return error
+    if isinstance(error, TimeoutError):
+        return ModelFailed(model_failure.TIMEOUT, "no reply in time")
+    return ModelFailed(model_failure.FAILED, type(error).__name__)
 
 
-async def _use(call: ResponseFunctionToolCall) -> str:
+def _problem(failed: ModelFailed) -> Problem:
+    """What the client is told: whether to send it again, and if not, what to do instead."""
+    kind = failed.kind
+    again = "; send it again." if kind.passes else "."
+    headers = {"Retry-After": str(failed.retry_after)} if kind.passes and kind.status != 502 else {}
+    detail = f"{failed.detail} Nothing was stored{again}"
+    return Problem(kind.status, detail, kind=f"/problems/{kind.name}", headers=headers)
+
+
+async def _use(call: ToolCall) -> str:
     """What the tool answers that the model asks for.
 
     Raises:
-        ModelBehaviorError: there is no such tool.
+        ModelFailed: there is no such tool.
     """
-    for tool in TOOLS:
-        if isinstance(tool, FunctionTool) and tool.name == call.name:
-            context = ToolContext(
-                context=None, tool_name=call.name, tool_call_id=call.call_id, tool_arguments=call.arguments
-            )
-            return str(await tool.on_invoke_tool(context, call.arguments))
-    raise ModelBehaviorError("the model asked for a tool that there is not")
+    tool = TOOLS.get(call.name)
+    if tool is None:
+        raise ModelFailed(model_failure.FAILED, "the model asked for a tool that there is not")
+    if call.arguments is None:
+        return "The arguments are not a JSON object. Call the tool again with one."
+    context = ToolContext(context=None, tool_name=call.name, tool_call_id=call.id, tool_arguments=call.arguments)
+    return str(await tool.on_invoke_tool(context, call.arguments))
 
 
-def instructions(context: Context) -> str:
+def instructions(context: Context, *, tools: bool = True) -> str:
     """The agent's instructions: name, style and both summaries. What was said are messages of their own."""
     memory = context.memory
     brief = f"\nEarlier conversation in brief: {context.running_summary}" if context.running_summary else ""
+    time = "If the user asks for the time, use the get_current_time tool." if tools else f"The time is {_now()}."
     return (
-        f"You are a helpful chatbot. Respond in a {memory.preferred_style} way. "
-        "If the user asks for the time, use the get_current_time tool. "
+        f"You are a helpful chatbot. Respond in a {memory.preferred_style} way. {time} "
         f"The user's name is {memory.name}. User summary: {memory.user_summary}{brief}"
     )
 
 
-def _messages(text: str, context: Context, limit: int) -> list[TResponseInputItem]:
+def _messages(text: str, context: Context, limit: int) -> list[Message]:
     """The window and the message, as far back as ``limit`` bytes go: what the model can't take is left out."""
-    left = limit - len(instructions(context).encode()) - len(text.encode())
-    messages: list[TResponseInputItem] = [{"role": "user", "content": text}]
+    left = limit - _size(text)
+    messages: list[Message] = [{"role": "user", "content": text}]
     for said, replied in reversed(context.window):
-        left -= len(said.encode()) + len(replied.encode())
+        left -= _size(said) + _size(replied)
         if left < 0:
             break
         messages[:0] = [{"role": "user", "content": said}, {"role": "assistant", "content": replied}]
     return messages
 
 
+def _size(text: str) -> int:
+    return len(text.encode())
+
+
 def _short(text: str) -> str:
     return text if len(text) <= SUMMARY_CHARACTERS else text[:SUMMARY_CHARACTERS] + "…"
-
-
-def _status(error: Exception) -> int | None:
-    return error.status_code if isinstance(error, openai.APIStatusError) else None

@@ -57,6 +57,8 @@ class Exchange:
     """The broker has taken its event."""
     receipted: bool = False
     """Its receipt is stored apart."""
+    finish_reason: str = "stop"
+    """Why the reply ended."""
     more: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -66,7 +68,10 @@ class Exchange:
 
     def dump(self) -> dict[str, Any]:
         """The exchange as JSON-able values."""
-        return {**self.more, **{name: getattr(self, name) for name in _EXCHANGE}}
+        dumped = {**self.more, **{name: getattr(self, name) for name in _EXCHANGE}}
+        if self.finish_reason == "stop":  # nearly always
+            del dumped["finish_reason"]
+        return dumped
 
     @classmethod
     def load(cls, stored: dict[str, Any]) -> Self:
@@ -88,6 +93,7 @@ class Receipt:
     turn_no: int = 0
     occurred_at: str = ""
     reply_text: str | None = None
+    finish_reason: str = "stop"
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,15 @@ class Document:
         return next((item for item in known if item.turn_id == turn_id), None)
 
     def commit(
-        self, *, turn_id: str, session_id: str, user_text: str, reply_text: str, fingerprint: str, now: str
+        self,
+        *,
+        turn_id: str,
+        session_id: str,
+        user_text: str,
+        reply_text: str,
+        fingerprint: str,
+        now: str,
+        finish_reason: str = "stop",
     ) -> Self:
         """The history with one more exchange."""
         exchange = Exchange(
@@ -197,6 +211,7 @@ class Document:
             fingerprint=fingerprint,
             # Hosts' clocks differ, and a transcript is sorted by time.
             occurred_at=max(now, self.exchanges[-1].occurred_at) if self.exchanges else now,
+            finish_reason=finish_reason,
         )
         return replace(
             self, turn_no=exchange.turn_no, sequence=exchange.sequence, exchanges=(*self.exchanges, exchange)
@@ -270,6 +285,7 @@ _EXCHANGE: Final = (
     "occurred_at",
     "published",
     "receipted",
+    "finish_reason",
 )
 _DOCUMENT: Final = (
     "rev",

@@ -7,9 +7,9 @@ waits for the sidecar in its constructor; both can be replaced. Its routes cost 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 import orjson
@@ -30,6 +30,10 @@ from chat_service.actor import UserSessionActor
 from chat_service.session import SessionHost
 from chat_service.settings import Settings
 from chat_service.store import ACTOR_TYPE
+
+COUNT_SECONDS: Final = 1.0
+COUNTS: Final = 3
+"""So many times in a row this process has more sessions than its sidecar. Once is no sign: it may just be told."""
 
 _log = logging.getLogger(__name__)
 
@@ -167,14 +171,37 @@ async def register(actors: DaprActor, host: SessionHost, dapr: DaprClient, summa
     )
 
 
-async def registered(dapr: DaprClient) -> None:
+async def wait_until_registered(dapr: DaprClient) -> None:
     """Returns once placement has this process among the hosts of the actor type."""
     while True:
         try:
             runtime = (await dapr.metadata()).get("actorRuntime", {})
-            types = {item["type"] for item in runtime.get("activeActors") or []}
-            if runtime.get("hostReady") and ACTOR_TYPE in types:
+            if runtime.get("hostReady") and ACTOR_TYPE in _counts(runtime):
                 return
         except (DaprError, DaprUnavailable):
             _log.debug("the sidecar does not answer yet")
         await asyncio.sleep(0.2)
+
+
+async def end_untold(dapr: DaprClient, host: SessionHost) -> NoReturn:
+    """Ends sessions that the sidecar has ended without a word, for as long as this process runs.
+
+    It tells an app nothing that it takes for unhealthy, nor does one that was killed and started again (docs/moves.md).
+    Which sessions these are it does not tell either, so all go in which nothing is under way.
+    """
+    surplus = 0
+    while True:
+        await asyncio.sleep(COUNT_SECONDS)
+        try:
+            active = _counts((await dapr.metadata()).get("actorRuntime", {})).get(ACTOR_TYPE, 0)
+        except (DaprError, DaprUnavailable):
+            continue
+        surplus = surplus + 1 if host.active > active else 0
+        if surplus == COUNTS:
+            surplus = 0
+            if ended := host.end_idle():
+                _log.warning("the sidecar has ended actors without a word", extra={"sessions_ended": ended})
+
+
+def _counts(runtime: Mapping[str, Any]) -> dict[str, int]:
+    return {item["type"]: item.get("count", 0) for item in runtime.get("activeActors") or []}

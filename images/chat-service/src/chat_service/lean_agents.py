@@ -31,27 +31,7 @@ def _prepare() -> None:
 if PACKAGE not in sys.modules:
     _prepare()
 
-from agents.exceptions import ModelBehaviorError, ModelRefusalError  # noqa: E402
-from agents.items import ItemHelpers, ModelResponse, TResponseInputItem  # noqa: E402
-from agents.model_settings import ModelSettings  # noqa: E402
-from agents.models.interface import ModelTracing  # noqa: E402
-from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel  # noqa: E402
-from agents.tool import FunctionTool, Tool, function_tool  # noqa: E402
+from agents.tool import FunctionTool, function_tool  # noqa: E402
 from agents.tool_context import ToolContext  # noqa: E402
-from agents.usage import Usage  # noqa: E402
 
-__all__ = [
-    "FunctionTool",
-    "ItemHelpers",
-    "ModelBehaviorError",
-    "ModelRefusalError",
-    "ModelResponse",
-    "ModelSettings",
-    "ModelTracing",
-    "OpenAIChatCompletionsModel",
-    "TResponseInputItem",
-    "Tool",
-    "ToolContext",
-    "Usage",
-    "function_tool",
-]
+__all__ = ["FunctionTool", "ToolContext", "function_tool"]

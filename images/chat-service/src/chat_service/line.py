@@ -53,6 +53,10 @@ class Line:
         """The lease as it was last granted; it may have expired."""
         return self._lease
 
+    def is_empty(self, now: float) -> bool:
+        """Whether no turn runs or waits."""
+        return self._held(now) is None and not self._waiting
+
     def ask(
         self, turn_id: str, claim: str, *, arrived_at: float, waits: bool, requeued: bool, stays: bool, now: float
     ) -> Lease | int | Literal["crowded"]:

@@ -9,14 +9,15 @@ from daca_common.app_token import SidecarOnly
 from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
 from daca_common.health import Health
 from daca_common.model import ModelClient
+from daca_common.paths import OneSpelling
 from daca_common.settings import load
 from dapr.ext.fastapi import DaprActor
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 from chat_service import hosting, routes
 from chat_service.admission import Admission
 from chat_service.agent import ChatAgent
+from chat_service.cors import EXPOSED, Cors
 from chat_service.events import EventPublisher
 from chat_service.journal import Journal
 from chat_service.memory import MemoryClient
@@ -59,9 +60,16 @@ class Service:
             queue_limit=settings.turn_queue_limit,
         )
         self.sessions = Sessions(self.host, self.dapr)
-        agent = ChatAgent(self.model, settings.model, settings.model_timeout_seconds, settings.model_context_tokens)
-        memory = MemoryClient(self.dapr, settings.memory_app_id, settings.memory_timeout_seconds)
-        turns = Turns(self.sessions, memory, agent, settings.turn_wait_seconds)
+        agent = ChatAgent(
+            self.model,
+            settings.model_timeout_seconds,
+            settings.model_context_tokens,
+            tools=settings.model_tools,
+            on_length=settings.model_on_length,
+            on_content_filter=settings.model_on_content_filter,
+        )
+        self.memory = MemoryClient(self.dapr, settings.memory_app_id, settings.memory_timeout_seconds)
+        turns = Turns(self.sessions, self.memory, agent, settings.turn_wait_seconds)
         self.admission = Admission(settings.turn_open_limit, settings.turn_late_ms / 1000)
         self.open_turns = OpenTurns(turns, self.admission, settings.turn_resume_seconds)
         self.summarizer = Summarizer(self.sessions, agent)
@@ -96,32 +104,40 @@ class Service:
             version="0.1.0",
             lifespan=self._lifespan,
             responses=problems.RESPONSES,
+            redirect_slashes=False,
         )
         problems.install(app)
         app.include_router(self.health.router())
-        chat = routes.ChatRoutes(self.sessions, self.open_turns, self.relay, self.settings.turn_when_busy)
+        chat = routes.ChatRoutes(self.sessions, self.open_turns, self.relay, self.memory, self.settings.turn_when_busy)
         app.include_router(chat.router())
         hosting.configure(self.settings)
         self.actors = DaprActor(app)
+        # From the inside out.
         app.add_middleware(problems.BodyLimit, limit=routes.MAX_BODY, exempt="/actors/")
         app.add_middleware(hosting.ActorCalls)
         app.add_middleware(SidecarOnly, token=self.settings.app_api_token, paths=("/actors/", "/dapr/"))
         app.add_middleware(logs.RequestLog, relayed=RELAYED)
         app.add_middleware(routes.RefuseEarly, admission=self.admission)
+        app.add_middleware(problems.Unexpected)
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=list(self.settings.cors_origins),
             allow_credentials=True,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Idempotency-Key", "Idempotency-Replayed", "Retry-After"],
+            expose_headers=EXPOSED,
         )
+        app.add_middleware(OneSpelling)
         return app
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         await hosting.register(self.actors, self.host, self.dapr, self.summarizer.start)
-        watching = [asyncio.create_task(self.journal.run()), asyncio.create_task(self.admission.watch())]
+        watching = [
+            asyncio.create_task(self.journal.run()),
+            asyncio.create_task(self.admission.watch()),
+            asyncio.create_task(hosting.end_untold(self.dapr, self.host)),
+        ]
         becoming_ready = asyncio.create_task(self._become_ready())
         yield
         becoming_ready.cancel()
@@ -134,7 +150,7 @@ class Service:
             await client.close()
 
     async def _become_ready(self) -> None:
-        await hosting.registered(self.dapr)
+        await hosting.wait_until_registered(self.dapr)
         self.health.ready = True
 
 

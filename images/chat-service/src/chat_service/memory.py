@@ -8,9 +8,10 @@ import logging
 import time
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from daca_common.dapr import DaprClient, DaprError, DaprUnavailable
+from daca_common.problems import Problem
 from pydantic import BaseModel, ValidationError
 
 REMEMBERED_SECONDS: Final = 300.0
@@ -30,6 +31,20 @@ class Memory(BaseModel):
     def of_new_user(cls, user_id: str) -> "Memory":
         """What is known of a user of whom nothing is known."""
         return cls(name=user_id, preferred_style="casual", user_summary=f"{user_id} is a new user.")
+
+
+class Session(BaseModel):
+    """A session of a user; ``last_turn_at`` (RFC 3339) is null where its transcript has expired."""
+
+    session_id: str
+    last_turn_at: str | None
+
+
+class SessionList(BaseModel):
+    """A user's sessions, those that began last first; ``before`` asks for those before them, null: there are none."""
+
+    sessions: list[Session]
+    before: str | None
 
 
 @dataclass(slots=True)
@@ -66,6 +81,24 @@ class MemoryClient:
         if remembered.changes == changes:
             remembered.memory, remembered.until = memory, time.monotonic() + REMEMBERED_SECONDS
         return memory
+
+    async def sessions(self, user_id: str, limit: int, before: str | None) -> SessionList:
+        """The sessions that a user has had: those whose turns have reached the transcript.
+
+        Raises:
+            Problem: 503, the service does not answer.
+        """
+        asked = urlencode({"limit": limit} | ({"before": before} if before else {}))
+        path = f"memories/{quote(user_id, safe='')}/sessions?{asked}"
+        try:
+            return SessionList.model_validate(
+                await self._dapr.invoke_service(self._app_id, "GET", path, timeout_seconds=self._timeout_seconds)
+            )
+        except (DaprError, DaprUnavailable, ValidationError) as error:
+            _log.warning("sessions not listed", extra={"error": type(error).__name__})
+            detail = "The sessions are kept by agent-memory-service, which does not answer; send it again."
+            headers = {"Retry-After": "1"}
+            raise Problem(503, detail, kind="/problems/memory-unavailable", headers=headers) from error
 
     async def _fetch(self, user_id: str) -> Memory | None:
         path = f"memories/{quote(user_id, safe='')}"

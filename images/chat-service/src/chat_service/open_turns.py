@@ -13,11 +13,11 @@ from typing import Final, Literal
 from uuid import uuid4
 
 import orjson
-from daca_common.problems import UNEXPECTED, FieldError, Problem
+from daca_common.problems import Problem, unexpected
 from fastapi.sse import format_sse_event
 
 from chat_service.admission import Admission
-from chat_service.turn import Committed, Turn, Turns, cancelled
+from chat_service.turn import CLIENT_GONE, Committed, Turn, Turns, client_gone, interrupted, key_reused
 
 COMMENT_SECONDS: Final = 15.0
 """Between two signs of life of a stream: proxies close what is silent."""
@@ -70,6 +70,11 @@ class OpenTurn:
         self.state = "completing"
 
     # What a client asks.
+
+    @property
+    def left(self) -> bool:
+        """Whether it is being ended because its client hung up: no retry is to be told so."""
+        return self._why is not None and self._why.kind == CLIENT_GONE
 
     async def outcome(self) -> Committed:
         """The commit, once it is there.
@@ -144,7 +149,7 @@ class OpenTurn:
                 self._left()
 
     def _left(self) -> None:
-        gone = cancelled("Its client hung up.", "/problems/client-gone")
+        gone = client_gone()
         seconds = self._registry.resume_seconds if self._stream and self.turn.keyed and self.state == "running" else 0
         if seconds:
             self._leaving = asyncio.get_running_loop().call_later(seconds, self._left_for_good, gone)
@@ -159,12 +164,12 @@ class OpenTurn:
         try:
             committed = await self._registry.turns.take(self.turn, self, stream=self._stream)
         except asyncio.CancelledError:
-            problem = self._why or cancelled("The process is going.")
+            problem = self._why or draining()
         except Problem as found:
             problem = found
         except Exception:  # noqa: BLE001 - a stream ends in `message` or `error`, whatever was raised
             _log.exception("a turn failed")
-            problem = Problem(500, UNEXPECTED)
+            problem = unexpected()
         else:
             if committed.replayed:
                 self._tell("replay", b"{}")
@@ -172,7 +177,7 @@ class OpenTurn:
             self._end("message", reply_body(self.turn.user_id, committed))
             return committed
         self._drained = DRAINING in problem.headers
-        self._end("error", bytes(problem.response().body))
+        self._end("error", problem.body())
         raise problem
 
     def _leave_line(self) -> None:
@@ -220,12 +225,11 @@ class OpenTurns:
         Raises:
             Problem: 422 (the key is that of another message), 503 (draining, or too many are open).
         """
-        if (found := self.find(turn.user_id, turn.turn_id)) is not None:
+        if (found := self.find(turn.user_id, turn.turn_id)) is not None and not found.left:
             other_session = turn.names_session and found.turn.session_id != turn.session_id
             if found.turn.text != turn.text or other_session:
                 detail = "This key is that of another message, which is being answered. Use a new one for each message."
-                errors: list[FieldError] = [{"field": "Idempotency-Key", "detail": detail}]
-                raise Problem(422, detail, kind="/problems/key-reused", errors=errors)
+                raise key_reused(detail)
             return found
         if self.draining:
             raise draining()
@@ -241,10 +245,11 @@ class OpenTurns:
 
     def ended(self, turn: OpenTurn) -> None:
         """A turn is over."""
-        of_user = self._open[turn.turn.user_id]
-        del of_user[turn.turn.turn_id]
-        if not of_user:
-            del self._open[turn.turn.user_id]
+        of_user = self._open.get(turn.turn.user_id, {})
+        if of_user.get(turn.turn.turn_id) is turn:  # else a retry has taken its place
+            del of_user[turn.turn.turn_id]
+            if not of_user:
+                del self._open[turn.turn.user_id]
         self.admission.open -= 1
         if not self._open:
             self._idle.set()
@@ -260,7 +265,7 @@ class OpenTurns:
     def _interrupt(self, user_id: str) -> None:
         for turn in self._open.get(user_id, {}).values():
             if turn.state == "running":
-                turn.stop(cancelled("Another message of the user took its place.", "/problems/interrupted"))
+                turn.stop(interrupted())
 
 
 def draining() -> Problem:
@@ -276,7 +281,9 @@ def overloaded() -> Problem:
 
 
 def reply_body(user_id: str, committed: Committed) -> bytes:
-    """A committed turn for its client: ``{user_id, reply, metadata: {session_id, timestamp}, turn_id, sequence}``."""
+    """A committed turn for its client: ``{user_id, reply, metadata: {session_id, timestamp}, turn_id, sequence}``,
+    and the ``finish_reason`` of a reply that was cut."""
+    cut = {} if committed.finish_reason == "stop" else {"finish_reason": committed.finish_reason}
     return orjson.dumps(
         {
             "user_id": user_id,
@@ -284,5 +291,6 @@ def reply_body(user_id: str, committed: Committed) -> bytes:
             "metadata": {"session_id": committed.session_id, "timestamp": committed.occurred_at},
             "turn_id": committed.turn_id,
             "sequence": committed.sequence,
+            **cut,
         }
     )

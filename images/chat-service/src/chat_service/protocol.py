@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
+from daca_common.completion import Finish
 from daca_common.ids import Id
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -88,6 +89,8 @@ class CompleteTurn(Arguments):
     reply_text: Text
     fingerprint: str = ""
     """Empty: that of the text."""
+    finish_reason: Finish = "stop"
+    """Why the reply ended: of the model's own, or cut at its ``length`` or by a ``content_filter``."""
 
 
 class AddMessage(Arguments):
@@ -127,6 +130,7 @@ class CommittedTurn(Host):
     session_id: str
     occurred_at: str
     reply_text: str
+    finish_reason: str = "stop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

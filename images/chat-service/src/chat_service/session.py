@@ -189,6 +189,7 @@ class Session:
                 reply_text=arguments.reply_text,
                 fingerprint=asked,
                 now=_now(),
+                finish_reason=arguments.finish_reason,
             )
 
         async with self._lock:
@@ -343,6 +344,10 @@ class Session:
     def all_sent(self) -> None:
         """Nothing is unpublished."""
         self._settle_debts()
+
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: to end it now costs its user nothing but another read."""
+        return not self._lock.locked() and self._storing_receipts is None and self._line.is_empty(time.monotonic())
 
     def deactivate(self) -> None:
         """The session lives here no longer: whoever waits for it is woken, and has to ask where it is now.
@@ -575,6 +580,18 @@ class SessionHost:
         if (session := self._sessions.get(user_id)) is not None:
             self.forget(session)
 
+    @property
+    def active(self) -> int:
+        """How many sessions are active here."""
+        return len(self._sessions)
+
+    def end_idle(self) -> int:
+        """Ends the sessions in which nothing is under way; how many. The next call of each makes it anew."""
+        idle = [session for session in self._sessions.values() if session.is_idle()]
+        for session in idle:
+            self.forget(session)
+        return len(idle)
+
     def forget(self, session: Session) -> None:
         """Ends this session, unless another has taken its place."""
         if self._sessions.get(session.user_id) is session:
@@ -607,6 +624,7 @@ def _committed(known: Exchange | Receipt) -> dict[str, Any]:
         "session_id": known.session_id,
         "occurred_at": known.occurred_at,
         "reply_text": known.reply_text,
+        "finish_reason": known.finish_reason,
     }
 
 

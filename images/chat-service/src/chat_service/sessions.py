@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from daca_common.backoff import Backoff
 from daca_common.dapr import DaprClient, DaprUnavailable
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,8 +22,9 @@ CALL_SECONDS: Final = 10.0
 """A call whose caller does not repeat it. Placement can hold one for as long as a round takes."""
 
 REPEATED_SECONDS: Final = 1.0
-"""A call that its caller repeats. One that reaches a sidecar whose placement client has just stopped is never answered
-(docs/moves.md): asking again costs less than waiting."""
+"""The first of the calls of a caller that repeats it, each of which may take longer than the last. One that reaches a
+sidecar whose placement client has just stopped is never answered (docs/moves.md): asking again costs less than waiting.
+"""
 
 Given = TypeVar("Given", bound=Arguments)
 Told = TypeVar("Told")
@@ -36,21 +38,19 @@ class Method(Generic[Given, Told]):
     takes: type[Given]
     answers: TypeAdapter[Told]
     do: Callable[[Session, Given], Awaitable[Told]]
-    seconds: float = CALL_SECONDS
-    """How long a call through Dapr may take."""
 
 
 BEGIN: Final[Method[protocol.BeginTurn, protocol.BeginAnswer]] = Method(
-    "BeginTurn", protocol.BeginTurn, TypeAdapter(protocol.BeginAnswer), Session.begin, REPEATED_SECONDS
+    "BeginTurn", protocol.BeginTurn, TypeAdapter(protocol.BeginAnswer), Session.begin
 )
 RENEW: Final[Method[protocol.TurnRef, protocol.Renewed | protocol.Lost]] = Method(
-    "RenewTurn", protocol.TurnRef, TypeAdapter(protocol.Renewed | protocol.Lost), Session.renew, REPEATED_SECONDS
+    "RenewTurn", protocol.TurnRef, TypeAdapter(protocol.Renewed | protocol.Lost), Session.renew
 )
 COMPLETE: Final[Method[protocol.CompleteTurn, protocol.CompleteAnswer]] = Method(
-    "CompleteTurn", protocol.CompleteTurn, TypeAdapter(protocol.CompleteAnswer), Session.complete, REPEATED_SECONDS
+    "CompleteTurn", protocol.CompleteTurn, TypeAdapter(protocol.CompleteAnswer), Session.complete
 )
 ABANDON: Final[Method[protocol.TurnRef, protocol.Abandoned | protocol.Lost]] = Method(
-    "AbandonTurn", protocol.TurnRef, TypeAdapter(protocol.Abandoned | protocol.Lost), Session.abandon, REPEATED_SECONDS
+    "AbandonTurn", protocol.TurnRef, TypeAdapter(protocol.Abandoned | protocol.Lost), Session.abandon
 )
 GET: Final[Method[protocol.TurnId, protocol.TurnAnswer]] = Method(
     "GetTurn", protocol.TurnId, TypeAdapter(protocol.TurnAnswer), Session.outcome
@@ -80,8 +80,13 @@ MEMORY_CHANGED: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
     "MemoryChanged", protocol.NoArguments, TypeAdapter(protocol.Done), Session.memory_changed
 )
 LOCATE: Final[Method[protocol.NoArguments, protocol.Done]] = Method(
-    "Locate", protocol.NoArguments, TypeAdapter(protocol.Done), Session.locate, REPEATED_SECONDS
+    "Locate", protocol.NoArguments, TypeAdapter(protocol.Done), Session.locate
 )
+
+
+def patience() -> Backoff:
+    """Of a caller that repeats its call: how many seconds each may take."""
+    return Backoff(REPEATED_SECONDS, CALL_SECONDS)
 
 
 class Sessions:
@@ -95,8 +100,10 @@ class Sessions:
         """The session of a user, if it is active in this process."""
         return self._host.find(user_id)
 
-    async def call(self, user_id: str, method: Method[Given, Told], arguments: Given) -> Told:
-        """Calls a user's session, which is made active somewhere if it was not.
+    async def call(
+        self, user_id: str, method: Method[Given, Told], arguments: Given, *, seconds: float = CALL_SECONDS
+    ) -> Told:
+        """Calls a user's session, which is made active somewhere if it was not. Through Dapr it may take ``seconds``.
 
         Raises:
             DaprError, DaprUnavailable: it could not be reached; whether the call took effect is unknown.
@@ -111,7 +118,7 @@ class Sessions:
             user_id,
             method.name,
             arguments.model_dump(mode="json", exclude_defaults=True),
-            timeout_seconds=method.seconds,
+            timeout_seconds=seconds,
         )
         try:
             return method.answers.validate_python(answer)

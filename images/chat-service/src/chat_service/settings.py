@@ -47,6 +47,12 @@ class Settings(ModelSettings):
     """How long a session is kept after its last turn; 0: for ever."""
     model_context_tokens: Annotated[int, Field(ge=1000, le=10_000_000)] = 32_000
     """What the model takes of a conversation, estimated; the oldest exchanges are left out above it."""
+    model_tools: bool = True
+    """Off for a model that takes none: it is told the time in its instructions."""
+    model_on_length: Literal["answer", "refuse"] = "answer"
+    """A reply that was cut at its longest length is answered as it is, with ``finish_reason``, or refused."""
+    model_on_content_filter: Literal["answer", "refuse"] = "refuse"
+    """So is one that a filter of the model's server has cut."""
 
     actor_idle_timeout_seconds: Seconds = 3600.0
     actor_scan_interval_seconds: Seconds = 30.0

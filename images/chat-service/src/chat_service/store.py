@@ -158,7 +158,7 @@ class ReceiptStore:
                 "occurred_at": turn.occurred_at,
             }
             if turn.reply_text is not None:
-                replies[keys.reply] = {"reply_text": turn.reply_text}
+                replies[keys.reply] = {"reply_text": turn.reply_text, "finish_reason": turn.finish_reason}
         if replies:
             await self._dapr.put_states(self._store, replies, ttl_seconds=self._key_seconds)
         await self._dapr.put_states(self._store, lasting, ttl_seconds=self._ttl)
@@ -182,6 +182,7 @@ class ReceiptStore:
             turn_no=receipt["turn_no"],
             occurred_at=receipt["occurred_at"],
             reply_text=reply["reply_text"] if reply else None,
+            finish_reason=reply.get("finish_reason", "stop") if reply else "stop",
         )
 
     async def erase(self, user_id: str, pages: int) -> int:

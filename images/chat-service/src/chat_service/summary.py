@@ -8,8 +8,8 @@ import logging
 from typing import Final
 
 from daca_common.dapr import DaprError, DaprUnavailable
-from daca_common.logs import pseudonym, traceparent
-from daca_common.problems import Problem
+from daca_common.logs import begin_trace, pseudonym, trace_id
+from daca_common.model_failure import ModelFailed
 
 from chat_service.agent import ChatAgent
 from chat_service.protocol import SetSummary
@@ -43,7 +43,7 @@ class Summarizer:
             task.cancel()
 
     async def _run(self, user_id: str) -> None:
-        traceparent.set(None)
+        begin_trace()
         session = self._sessions.here(user_id)
         if session is None:
             return
@@ -56,6 +56,8 @@ class Summarizer:
                 text = await self._agent.summarize(document.running_summary, said)
             summary = SetSummary(text=text, through_turn=overflow[-1].turn_no)
             await self._sessions.call(user_id, SUMMARIZE, summary)
-        except (Problem, ActiveElsewhere, DaprError, DaprUnavailable) as error:
-            told = {"user": pseudonym(user_id), "error": type(error).__name__}
+        except (ModelFailed, ActiveElsewhere, DaprError, DaprUnavailable) as error:
+            # As text, a failure of the model is its cause.
+            cause = str(error) if isinstance(error, ModelFailed) else type(error).__name__
+            told = {"user": pseudonym(user_id), "error": cause, "trace_id": trace_id()}
             _log.warning("running summary not made; a later turn tries again", extra=told)

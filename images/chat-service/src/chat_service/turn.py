@@ -22,11 +22,11 @@ from daca_common.dapr import DaprError, DaprUnavailable
 from daca_common.problems import FieldError, Problem
 
 from chat_service import protocol
-from chat_service.agent import ChatAgent, Context
+from chat_service.agent import ChatAgent, Context, Reply
 from chat_service.memory import MemoryClient, Remembered
 from chat_service.protocol import BeginTurn, CompleteTurn, TurnRef, fingerprint
 from chat_service.session import Session
-from chat_service.sessions import ABANDON, BEGIN, COMPLETE, RENEW, Sessions
+from chat_service.sessions import ABANDON, BEGIN, COMPLETE, RENEW, REPEATED_SECONDS, Sessions, patience
 from chat_service.store import ActiveElsewhere
 
 ATTEMPTS: Final = 3
@@ -39,6 +39,11 @@ REQUEUED_SECONDS: Final = 1.0
 """A message that reached the service so long ago takes its place in the line among those that waited with it."""
 
 _log = logging.getLogger(__name__)
+
+KEY: Final = "Idempotency-Key"
+"""The header that names a turn."""
+
+CLIENT_GONE: Final = "/problems/client-gone"
 
 WhenBusy = Literal["wait", "reject", "interrupt"]
 
@@ -68,6 +73,8 @@ class Committed:
     sequence: int
     reply: str
     occurred_at: str
+    finish_reason: str
+    """Why the reply ended: of the model's own (``stop``), or cut at its ``length`` or by a ``content_filter``."""
     replayed: bool
     """It was committed by an earlier request under the same key."""
 
@@ -106,8 +113,8 @@ class Turns:
         is sent leaves nothing behind.
 
         Raises:
-            Problem: 409 (busy by setting, overtaken too often, cancelled), 422 (key used for another message), 429 (too
-                many wait), 502/503/504.
+            Problem: 409 (busy by setting, overtaken too often), 410 (cancelled), 422 (key used for another message),
+                429 (too many wait), 502/503/504.
         """
         for attempt in range(ATTEMPTS):
             grant = await self._begin(turn, listener)
@@ -159,18 +166,19 @@ class Turns:
     async def _next(
         self, turn: Turn, arguments: BeginTurn, deadline: float, listener: Listener
     ) -> protocol.Granted | protocol.Replayed:
-        backoff = Backoff(0.05, 1.0)
+        backoff, seconds = Backoff(0.05, 1.0), patience()
         while True:
             session = self._sessions.here(turn.user_id)
             asked, arguments = arguments, arguments.model_copy(update={"requeued": True})  # wherever it asks again
             try:
-                answer = await self._ask(turn.user_id, session, asked)
+                answer = await self._ask(turn.user_id, session, asked, seconds.next())
             except (DaprError, DaprUnavailable) as error:
                 if time.monotonic() >= deadline:
                     raise unreachable(error) from error
                 _log.info("a session did not answer, asking again", extra={"error": type(error).__name__})
                 await asyncio.sleep(backoff.next())
                 continue
+            seconds.reset()
             if isinstance(answer, (protocol.Granted, protocol.Replayed)):
                 return answer
             if not isinstance(answer, protocol.Busy):
@@ -179,7 +187,7 @@ class Turns:
             if turn.when_busy == "reject":
                 raise Problem(409, detail, kind="/problems/busy")
             if time.monotonic() >= deadline:
-                raise Problem(503, detail, kind="/problems/busy", headers={"Retry-After": "1"})
+                raise waited_too_long()
             listener.in_line()
             if session is None:
                 await asyncio.sleep(answer.retry_after_seconds)
@@ -188,11 +196,13 @@ class Turns:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await session.moved_up(turn.turn_id)
 
-    async def _ask(self, user_id: str, session: Session | None, arguments: BeginTurn) -> protocol.BeginAnswer:
+    async def _ask(
+        self, user_id: str, session: Session | None, arguments: BeginTurn, seconds: float
+    ) -> protocol.BeginAnswer:
         if session is not None:
             with contextlib.suppress(ActiveElsewhere):
                 return await session.begin(arguments, stays=True)
-        return await self._sessions.call(user_id, BEGIN, arguments)
+        return await self._sessions.call(user_id, BEGIN, arguments, seconds=seconds)
 
     @contextlib.asynccontextmanager
     async def _leased(self, turn: Turn, grant: protocol.Granted) -> AsyncIterator[None]:
@@ -211,14 +221,14 @@ class Turns:
         while True:
             await asyncio.sleep(lease_seconds / 3)
             with contextlib.suppress(DaprError, DaprUnavailable):  # the lease only saves work
-                await self._sessions.call(user_id, RENEW, lease)
+                await self._sessions.call(user_id, RENEW, lease, seconds=REPEATED_SECONDS)
 
     async def _abandon(self, user_id: str, lease: TurnRef) -> None:
         """Leaves the line, or gives back the lease. It lets the next one in sooner; both end by themselves too."""
         with contextlib.suppress(DaprError, DaprUnavailable):
-            await self._sessions.call(user_id, ABANDON, lease)
+            await self._sessions.call(user_id, ABANDON, lease, seconds=REPEATED_SECONDS)
 
-    async def _complete(self, turn: Turn, grant: protocol.Granted, reply: str) -> protocol.CompleteAnswer:
+    async def _complete(self, turn: Turn, grant: protocol.Granted, reply: Reply) -> protocol.CompleteAnswer:
         """Commits: the answer *committed*, *replayed* or *stale*. Repeated while unknown: the turn id makes it safe."""
         arguments = CompleteTurn(
             turn_id=turn.turn_id,
@@ -226,14 +236,15 @@ class Turns:
             turn_no=grant.turn_no,
             session_id=turn.session_id,
             user_text=turn.text,
-            reply_text=reply,
+            reply_text=reply.text,
+            finish_reason=reply.finish,
         )
         deadline = time.monotonic() + COMPLETE_SECONDS
-        backoff = Backoff(0.05, 1.0)
+        backoff, seconds = Backoff(0.05, 1.0), patience()
         unknown = False
         while True:
             try:
-                answer = await self._sessions.call(turn.user_id, COMPLETE, arguments)
+                answer = await self._sessions.call(turn.user_id, COMPLETE, arguments, seconds=seconds.next())
             except (DaprError, DaprUnavailable) as error:
                 if isinstance(error, DaprError) and error.store_full and not unknown:
                     raise store_full() from error
@@ -241,7 +252,7 @@ class Turns:
                 if time.monotonic() >= deadline:
                     detail = (
                         "Whether the turn was committed is unknown. Send the same message with the header "
-                        f"'Idempotency-Key: {turn.turn_id}' to learn its outcome."
+                        f"'{KEY}: {turn.turn_id}' to learn its outcome."
                     )
                     raise Problem(504, detail, kind="/problems/outcome-unknown") from error
                 await asyncio.sleep(backoff.next())
@@ -258,6 +269,7 @@ def _committed(answer: protocol.Committed | protocol.Replayed, *, replayed: bool
         sequence=answer.sequence,
         reply=answer.reply_text,
         occurred_at=answer.occurred_at,
+        finish_reason=answer.finish_reason,
         replayed=replayed,
     )
 
@@ -266,9 +278,7 @@ def refuse(answer: protocol.Answer) -> NoReturn:
     """Turns an answer that grants nothing into the problem it is."""
     match answer:
         case protocol.Mismatch():
-            detail = "This key was used for another message. Use a new one for each message."
-            errors: list[FieldError] = [{"field": "Idempotency-Key", "detail": detail}]
-            raise Problem(422, detail, kind="/problems/key-reused", errors=errors)
+            raise key_reused("This key was used for another message. Use a new one for each message.")
         case protocol.Expired():
             # Not a 4xx: that would say that nothing was committed, and clients would send it under a new key.
             detail = (
@@ -283,17 +293,39 @@ def refuse(answer: protocol.Answer) -> NoReturn:
             detail = "Too many messages of this user wait already. Nothing was stored; send it again later."
             raise Problem(429, detail, kind="/problems/too-many-waiting", headers={"Retry-After": "1"})
         case protocol.GaveUp():
-            detail = "The messages before this one took too long. Nothing was stored; send it again."
-            raise Problem(503, detail, kind="/problems/busy", headers={"Retry-After": "1"})
+            raise waited_too_long()
         case protocol.Cancelled():
             raise cancelled("The turn was cancelled.")
         case _:
-            raise Problem(500, f"The session refused the turn: {answer.status}")
+            raise Problem(500, f"The session refused the turn: {answer.status}", kind="/problems/unexpected")
 
 
-def cancelled(why: str, kind: str = "/problems/cancelled") -> Problem:
+def cancelled(why: str) -> Problem:
     """What the client of a cancelled turn is told."""
-    return Problem(409, f"{why} Nothing was stored.", kind=kind)
+    return Problem(410, f"{why} Nothing was stored. To say it after all, use a new key.", kind="/problems/cancelled")
+
+
+def interrupted() -> Problem:
+    """What the client of a turn is told that made way for a later message."""
+    detail = "Another message of the user took its place. Nothing was stored."
+    return Problem(409, detail, kind="/problems/interrupted")
+
+
+def client_gone() -> Problem:
+    """Why a turn ended whose client hung up."""
+    return Problem(499, "Its client hung up. Nothing was stored; send it again.", kind=CLIENT_GONE)
+
+
+def key_reused(detail: str) -> Problem:
+    """The key is that of another message."""
+    errors: list[FieldError] = [{"field": KEY, "location": "header", "detail": detail}]
+    return Problem(422, detail, kind="/problems/key-reused", errors=errors)
+
+
+def waited_too_long() -> Problem:
+    """Other messages of the user are still before it."""
+    detail = "The messages before this one took too long. Nothing was stored; send it again."
+    return Problem(503, detail, kind="/problems/waited-too-long", headers={"Retry-After": "1"})
 
 
 def unreachable(error: Exception) -> Problem:

@@ -7,11 +7,12 @@ here and handed on to Dapr, so the lines of one turn can be found in the logs of
 
 import hashlib
 import logging
+import re
 import secrets
 import sys
 import time
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.orjson import OrjsonFormatter
@@ -20,8 +21,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 """The W3C trace context of the request at hand, handed on to Dapr."""
 
+
+def trace_id() -> str | None:
+    """The id of the trace at hand, for a line of the log."""
+    parent = traceparent.get()
+    return parent.split("-")[1] if parent else None
+
+
+def begin_trace() -> str:
+    """Begins a trace; its ``traceparent``. Also for work that no request waits for."""
+    parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"  # not sampled: Dapr's own rate decides
+    traceparent.set(parent)
+    return parent
+
+
 _request: ContextVar[dict[str, Any] | None] = ContextVar("request_log", default=None)
 _log = logging.getLogger("access")
+
+TRACE_ID: Final = "Trace-Id"
+"""The header of an answer that names its request's trace: what to look for in the logs."""
+
+_TRACE_ID: Final = TRACE_ID.lower().encode()
+_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""A ``traceparent`` as W3C has it: any other text of a client's has no place in a log, or in a request to a sidecar."""
 
 QUIET = ("/livez", "/readyz", "/healthz", "/dapr/", "/actors/")
 """Paths that the kubelet and the sidecar call all the time: logged only where the level is DEBUG."""
@@ -40,7 +62,7 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
     # Their INFO lines name hosts and bodies of every call.
-    for name in ("httpx2", "openai", "openai.agents", "aiohttp.access"):
+    for name in ("openai.agents", "aiohttp.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -71,25 +93,28 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
-        if parent is None or parent.count("-") != 3:
-            parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"  # not sampled: Dapr's own rate decides
-        traceparent.set(parent)
-        quiet = scope["path"].startswith(QUIET) or any(name == self._relayed for name, _ in scope["headers"])
-        level = logging.DEBUG if quiet else logging.INFO
-        if not _log.isEnabledFor(level):
-            await self._app(scope, receive, send)
-            return
-        line: dict[str, Any] = {}
-        _request.set(line)
+        if parent is None or not _PARENT.fullmatch(parent):
+            parent = begin_trace()
+        else:
+            traceparent.set(parent)
+        trace_id = parent[3:35]
         status = 500
-        start = time.perf_counter()
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (_TRACE_ID, trace_id.encode())]
             await send(message)
 
+        quiet = scope["path"].startswith(QUIET) or any(name == self._relayed for name, _ in scope["headers"])
+        level = logging.DEBUG if quiet else logging.INFO
+        if not _log.isEnabledFor(level):
+            await self._app(scope, receive, watched)
+            return
+        line: dict[str, Any] = {}
+        _request.set(line)
+        start = time.perf_counter()
         try:
             await self._app(scope, receive, watched)
         finally:
@@ -100,6 +125,6 @@ class RequestLog:
                 "route": route,
                 "status": status,
                 "duration_ms": round((time.perf_counter() - start) * 1000, 1),
-                "trace_id": parent.split("-")[1],
+                "trace_id": trace_id,
             }
             _log.log(level, "request", extra=line)

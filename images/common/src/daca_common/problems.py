@@ -3,24 +3,30 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from daca_common import problem_types
+from daca_common.problem_types import PREFIX, PROBLEM_TYPES
 
 _log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+Location = Literal["body", "header", "query", "path"]
+
 _SCHEMA: Final = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
     "properties": {
-        "type": {"type": "string", "description": "Tells problems of one status apart."},
+        "type": {"type": "string", "format": "uri-reference", "description": "Leads to what the type means."},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong and how to mend it."},
@@ -28,7 +34,12 @@ _SCHEMA: Final = {
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+                "required": ["field", "location", "detail"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "location": {"enum": ["body", "header", "query", "path"]},
+                    "detail": {"type": "string"},
+                },
             },
         },
     },
@@ -42,13 +53,15 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 class FieldError(TypedDict):
-    """One field that is wrong: ``field`` as a dotted path (``metadata.session_id``), ``detail`` as a sentence."""
+    """One field that is wrong: ``field`` as a dotted path (``metadata.session_id``; ``body`` is the whole body) or as
+    the name of a header or parameter, ``location`` where it is, ``detail`` as a sentence."""
 
     field: str
+    location: Location
     detail: str
 
 
-class Problem(Exception):
+class Problem(HTTPException):
     """An answer that is an error. Raised anywhere below a route, sent as ``application/problem+json``."""
 
     def __init__(
@@ -60,32 +73,48 @@ class Problem(Exception):
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """``kind`` becomes the problem's ``type``: a URI reference that tells problems of one status apart."""
-        super().__init__(detail)
+        """``kind`` becomes the problem's ``type``: ``/problems/<name>`` of :data:`PROBLEM_TYPES`; without one, all that
+        there is to say is its status."""
+        super().__init__(status, detail, dict(headers or {}))
         self.status = status
         self.detail = detail
         self.kind = kind
         self.errors = list(errors)
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
 
-    def response(self) -> Response:
-        """The problem as an HTTP answer."""
+    def __str__(self) -> str:
+        return self.detail
+
+    def body(self) -> bytes:
+        """The problem as JSON."""
+        known = PROBLEM_TYPES.get(self.kind.removeprefix(PREFIX))
         body: dict[str, Any] = {
             "type": self.kind,
-            "title": HTTPStatus(self.status).phrase,
+            "title": known.title if known else HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
         }
         if self.errors:
             body["errors"] = self.errors
-        return Response(orjson.dumps(body), self.status, self.headers, MEDIA_TYPE)
+        return orjson.dumps(body)
+
+    def response(self) -> Response:
+        """The problem as an HTTP answer."""
+        return Response(self.body(), self.status, self.headers, MEDIA_TYPE)
 
 
-UNEXPECTED: Final = "An unexpected error; the service's log has it under this request's trace id."
+def unexpected() -> Problem:
+    """What is answered for a fault of ours: nothing of it."""
+    detail = "An unexpected error; the service's log has it under this request's trace id."
+    return Problem(500, detail, kind="/problems/unexpected")
 
 
-class _Unexpected:
-    """Answers 500 for what nobody expected. Starlette's own handler is outside all middleware, CORS' too."""
+class Unexpected:
+    """Answers 500 for what nobody expected, wherever it was raised.
+
+    Starlette's own handler is outside all middleware, so its answer would lack CORS' headers: this is inside of CORS
+    and outside of all else.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -104,14 +133,11 @@ class _Unexpected:
             if scope["type"] != "http" or started:
                 raise
             _log.exception("unexpected error")
-            await Problem(500, UNEXPECTED).response()(scope, receive, send)
+            await unexpected().response()(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of ``app`` a problem+json answer: ours, validation's, the router's and what nobody expected.
-
-    Middleware that is added later is around all of it.
-    """
+    """Makes every error of ``app`` a problem+json answer: ours, validation's and the router's. Serves their types."""
 
     async def on_problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101 - registered for Problem only
@@ -119,27 +145,54 @@ def install(app: FastAPI) -> None:
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        found = error.errors()
-        if any(item["type"] == "json_invalid" for item in found):
-            return Problem(400, "The body is not valid JSON.", kind="/problems/invalid-json").response()
-        errors: list[FieldError] = [{"field": _field(item["loc"]), "detail": item["msg"]} for item in found]
-        summary = "; ".join(f"{item['field']}: {item['detail']}" for item in errors)
-        return Problem(422, summary, kind="/problems/invalid-field", errors=errors).response()
+        errors = [_field_error(item["loc"], item["msg"]) for item in error.errors()]
+        return invalid(errors).response()
 
-    async def on_http(_: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
-        return Problem(error.status_code, str(error.detail), headers=error.headers).response()
+        match error.status_code:
+            case 404:
+                detail = "There is nothing at this path; /docs lists what there is."
+                problem = Problem(404, detail, kind="/problems/not-found")
+            case 405:
+                allowed = ", ".join(sorted(_methods(app.routes, request.scope)))
+                detail = f"This path does not take {request.method}, but {allowed}."
+                problem = Problem(405, detail, kind="/problems/method-not-allowed", headers={"Allow": allowed})
+            case status:
+                problem = Problem(status, str(error.detail), headers=error.headers)
+        return problem.response()
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_middleware(_Unexpected)
+    app.include_router(problem_types.router())
 
 
-def _field(location: Sequence[int | str]) -> str:
+def invalid(errors: Sequence[FieldError]) -> Problem:
+    """The answer to fields that are wrong: 422."""
+    summary = "; ".join(f"{item['field']}: {item['detail']}" for item in errors)
+    return Problem(422, summary, kind="/problems/invalid-field", errors=errors)
+
+
+def _field_error(location: Sequence[int | str], message: str) -> FieldError:
     """``("body", "metadata", "session_id")`` -> ``metadata.session_id``; the body itself is called ``body``."""
-    parts = [str(part) for part in location]
-    return ".".join(parts[1:]) if len(parts) > 1 else parts[0]
+    where: Location
+    match location[0]:
+        case "header" | "query" | "path" as where:
+            pass
+        case _:
+            where = "body"
+    field = ".".join(str(part) for part in location[1:])
+    return {"field": field or where, "location": where, "detail": message}
+
+
+def _methods(routes: Sequence[BaseRoute], scope: Scope) -> set[str]:
+    """What a path takes; Starlette's own answer names the methods of the first route only."""
+    found: set[str] = set()
+    for route in routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    return found | {"HEAD"} if "GET" in found else found
 
 
 class BodyLimit:
@@ -158,10 +211,9 @@ class BodyLimit:
         if scope["type"] != "http" or scope["path"].startswith(self._exempt):
             await self._app(scope, receive, send)
             return
-        refused = Problem(413, f"The body is larger than {self._limit:,} bytes.", kind="/problems/too-large")
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > self._limit:
-            await refused.response()(scope, receive, send)
+            await self._refused().response()(scope, receive, send)
             return
         size = 0
 
@@ -170,11 +222,15 @@ class BodyLimit:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._limit:
-                # FastAPI makes a 400 of what fails while it reads a body, except for an HTTPException.
-                raise HTTPException(413, refused.detail)
+                raise self._refused()
             return message
 
         await self._app(scope, counted, send)
+
+    def _refused(self) -> Problem:
+        detail = f"The body is larger than {self._limit:,} bytes. Send it in parts."
+        errors: list[FieldError] = [{"field": "body", "location": "body", "detail": detail}]
+        return Problem(413, detail, kind="/problems/too-large", errors=errors)
 
 
 async def limited_body(request: Request, limit: int) -> bytes | None:

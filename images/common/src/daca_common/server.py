@@ -14,13 +14,26 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from daca_common.problems import MEDIA_TYPE, Problem
 from daca_common.settings import ServiceSettings
 
 _log = logging.getLogger(__name__)
 
 Drain = Callable[[], Awaitable[None]]
 """Called once on SIGTERM; returns when nothing is open any more. Bounded by ``shutdown_grace_seconds``."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """Answers what is not HTTP with a problem, as everything else is answered."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Uvicorn's, which answers in plain text."""
+        body = Problem(400, msg, kind="/problems/invalid-http").body()
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -55,6 +68,7 @@ def run(app: FastAPI, settings: ServiceSettings, drain: Drain) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=HttpProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -14,7 +14,8 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    host: str = "0.0.0.0"  # noqa: S104 - a container listens on every interface of its pod
+    host: str = ""
+    """Where it listens; empty means every address of its pod, of IPv4 and of IPv6."""
     port: int = Field(8000, ge=1, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     shutdown_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 30.0
@@ -26,7 +27,8 @@ class DaprSettings(ServiceSettings):
 
     dapr_http_port: int = Field(3500, ge=1, le=65535)
     dapr_api_token: str | None = None
-    app_api_token: str | None = None
+    app_api_token: Annotated[str, Field(pattern="^[!-~]+$")] | None = None
+    """What the sidecar shows in a header, so ASCII without white space."""
 
 
 def load(settings: type[S]) -> S:

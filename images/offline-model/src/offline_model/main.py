@@ -14,6 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from offline_model.chat_api import MODEL, ApiError, ChatRequest, Completion, models
+from offline_model.outage import Asked, Half, Outage
 from offline_model.settings import Settings
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -39,9 +40,10 @@ class Faults:
 class ChatCompletions:
     """``POST /v1/chat/completions``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, outage: Outage) -> None:
         self._latency_seconds = settings.latency_ms / 1000
         self._faults = Faults(settings.error_rate)
+        self._outage = outage
 
     async def answer(self, request: Request) -> Response:
         """Answers whole or as server-sent events."""
@@ -53,7 +55,14 @@ class ChatCompletions:
             await asyncio.sleep(self._latency_seconds)
         if self._faults.next_fails():
             raise ApiError(500, "An error on purpose: ERROR_RATE is set.", kind="server_error", code="error_rate")
+        await self._outage.hang()
+        if self._outage.is_now("refuse"):
+            raise ApiError(429, "Too many requests, on purpose.", kind="requests", code="rate_limit_exceeded")
         completion = Completion.of(asked)
+        if self._outage.is_now("break"):
+            if asked.stream:
+                return Half(b"".join(completion.events()), "text/event-stream")
+            return Half(completion.body(), JSON)
         if asked.stream:
             return StreamingResponse(_sent(completion), media_type="text/event-stream")
         return Response(completion.body(), media_type=JSON)
@@ -62,8 +71,16 @@ class ChatCompletions:
 def create_app(settings: Settings, health: Health) -> FastAPI:
     """The application; its probes answer from ``health``."""
     app = FastAPI(title="DACA offline model", docs_url=None, redoc_url=None, openapi_url=None)
+    outage = Outage()
+
+    @app.post("/faults")
+    async def fail(asked: Asked) -> dict[str, str]:
+        """Lets the completions of this process fail for a while."""
+        outage.begin(asked)
+        return {"message": f"{asked.kind} for {asked.seconds:g} s"}
+
     # A plain Starlette route: this one is part of every benchmark, and FastAPI's takes twice as long.
-    app.add_route("/v1/chat/completions", ChatCompletions(settings).answer, methods=["POST"])
+    app.add_route("/v1/chat/completions", ChatCompletions(settings, outage).answer, methods=["POST"])
     app.include_router(_router)
     app.include_router(health.router())
     app.add_exception_handler(ApiError, _on_api_error)
@@ -107,7 +124,7 @@ async def _on_api_error(_: Request, error: Exception) -> Response:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == HTTPStatus.NOT_FOUND:
-        message = f"There is no {request.url.path}: this server has /v1/chat/completions and /v1/models."
+        message = f"There is no {request.url.path}: this server has /v1/chat/completions, /v1/models and /faults."
     else:
         message = str(error.detail)
     return Response(ApiError(error.status_code, message).body, error.status_code, error.headers, JSON)
