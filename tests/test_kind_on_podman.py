@@ -61,7 +61,7 @@ def test_kinds_own_manifest_of_volumes_is_found():
 
 
 def test_a_node_has_every_image_that_the_charts_and_kubernetes_name(cluster):
-    redis = yaml.safe_load((ROOT / "charts" / "daca" / "charts" / "redis" / "values.yaml").read_text())["image"]
+    redis = yaml.safe_load((ROOT / "charts" / "daca" / "values.yaml").read_text())["redis"]["image"]
     assert f"{redis['repository']}:{redis['tag']}" in cluster
     assert set(images.kubernetes_images()) <= set(cluster)
     assert sum(name.endswith(("/daprd:1.18.3", "/placement:1.18.3")) for name in cluster) == 2

@@ -71,7 +71,7 @@ def cluster_images() -> dict[str, BaseImage]:
     containerd = (sources / "images/base/files/etc/containerd/config.toml").read_text()
     bare = {_short(image.reference): image for image in base_images()}
     dapr = yaml.safe_load((binaries.dapr_chart() / "values.yaml").read_text())["global"]["registry"]
-    redis = yaml.safe_load((ROOT / "charts" / "daca" / "charts" / "redis" / "values.yaml").read_text())["image"]
+    redis = yaml.safe_load((ROOT / "charts" / "daca" / "values.yaml").read_text())["redis"]["image"]
     programs = {
         **dict.fromkeys(("kube-apiserver", "kube-controller-manager", "kube-scheduler"), binaries.KUBERNETES),
         "etcd": binaries.ETCD,
