@@ -12,8 +12,9 @@ from cluster.bare import images as bare_images
 from cluster.errors import CommandError
 from cluster.kind_on_podman import images, namespaces
 from cluster.kind_on_podman.layout import HERE, RUN, STORAGE
-from cluster.versions import ROOT
+from cluster.versions import ROOT, VERSIONS
 
+DAPR = f"github.com/dapr/dapr@v{VERSIONS['DAPR_VERSION']}"
 GO = """\
 const storageProvisionerImage = "example.org/provisioner:v1"
 const storageHelperImage = "example.org/helper:v2"
@@ -145,3 +146,8 @@ def test_the_folder_of_kernel_modules_stays_only_where_it_was_before(monkeypatch
     with namespaces._modules():
         pass
     assert folder.is_dir()
+
+
+def test_daprs_chart_names_its_images_as_the_published_one_does():
+    values = (binaries.sources(binaries.DAPR_CONTROL_PLANE, DAPR) / "charts" / "dapr" / "values.yaml").read_text()
+    assert yaml.safe_load(namespaces.released(values, "1.2.3"))["global"]["tag"] == "1.2.3"

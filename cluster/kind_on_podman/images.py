@@ -10,6 +10,7 @@ from typing import Final
 import yaml
 
 from cluster import binaries
+from cluster.bare import packages
 from cluster.bare.images import (
     CERTIFICATES,
     BaseImage,
@@ -41,7 +42,10 @@ def make() -> None:
     Raises:
         CommandError: something could not be built; then the end of what was said has been shown.
     """
+    if _made():  # asked first: the others who work on the cache need not be waited for
+        return
     with exclusive():
+        packages.install()
         binaries.build(TOOLS)
         _ensure_python_by_its_name()
         cluster = cluster_images()
@@ -56,6 +60,12 @@ def make() -> None:
             for number, (name, image) in enumerate(cluster.items()):
                 buildah("push", image.reference, f"docker-archive:{scratch}/{number}.tar:{name}", log=LOG)
             build_base(replace(node, mounts={"/archives": Path(scratch)}))
+
+
+def _made() -> bool:
+    if binaries.missing(TOOLS) or not in_cache(python_image()) or not in_cache(python_name()):
+        return False
+    return in_cache(node_image(cluster_images()).reference)
 
 
 def python_name() -> str:

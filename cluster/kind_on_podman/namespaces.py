@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +34,7 @@ from cluster.kind_on_podman.layout import (
 )
 from cluster.shell import run as run_tool
 from cluster.steps import step
-from cluster.versions import ROOT
+from cluster.versions import ROOT, VERSIONS
 
 GONE_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.05
@@ -56,11 +57,9 @@ def run(command: Sequence[str]) -> int:
     """
     if problems := _problems():
         raise CommandError("kind on Podman cannot run here: " + "; ".join(problems))
-    with exclusive():
-        packages.install()
-        if not debian.unpacked(PODMAN).exists():
-            with step(f"unpacked: {', '.join(PODMAN)}"):
-                debian.unpack(PODMAN, with_what_they_need=True)
+    if not debian.unpacked(PODMAN).exists():
+        with exclusive(), step(f"unpacked: {', '.join(PODMAN)}"):
+            debian.unpack(PODMAN, with_what_they_need=True)
     images.make()
     with _alone(), _modules():
         _clear()
@@ -117,6 +116,11 @@ additionalimagestores = ["{CACHE}/buildah/images"]
         "resolv.conf": f"nameserver {NAMESERVER}\n",
         "hosts": f"127.0.0.1 {_repository_host()}\n{Path('/etc/hosts').read_text()}",
     }
+
+
+def released(values: str, version: str) -> str:
+    """The values of Dapr's chart as they are when it is published: its sources have the tag of every night's build."""
+    return values.replace("tag: 'edge'", f"tag: '{version}'")
 
 
 def _repository_host() -> str:
@@ -219,7 +223,13 @@ def _write_repository() -> None:
     """Dapr's chart as its repository has it, which :func:`_run` serves to those who ask for the repository."""
     folder = RUN / "charts" / DAPR_REPOSITORY.split("/", 3)[3]
     folder.mkdir(parents=True)
-    run_tool([binaries.helm(), "package", binaries.dapr_chart(), "--destination", folder])
+    version = VERSIONS["DAPR_VERSION"]
+    with tempfile.TemporaryDirectory(dir=RUN) as scratch:
+        chart = shutil.copytree(binaries.dapr_chart(), Path(scratch) / "dapr")
+        values = chart / "values.yaml"
+        values.write_text(released(values.read_text(), version))
+        versions = ("--version", version, "--app-version", version)
+        run_tool([binaries.helm(), "package", chart, *versions, "--destination", folder])
     run_tool([binaries.helm(), "repo", "index", folder, "--url", DAPR_REPOSITORY.rstrip("/")])
     host = _repository_host()
     name = ("-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}")
