@@ -142,6 +142,14 @@ e2e: setup ## the tests that need the cluster of `make up`
 e2e-long: setup ## those of them that take many minutes
 	$(VENV)/bin/pytest -m long
 
+.PHONY: kind-node
+kind-node: setup ## for developers without an engine: kind's node image and all that is in it, into the cache; as root
+	@$(RUN) -m cluster.kind_on_podman images
+
+.PHONY: kind-test
+kind-test: setup ## README's ways to kind, tried on Podman in namespaces of their own; nothing is left; as root
+	@$(RUN) -m cluster.kind_on_podman run bash cluster/kind_on_podman/test.sh
+
 .NOTPARALLEL:
 .PHONY: test
 test: check up e2e ## everything: the checks, then a cluster and the tests on it

@@ -39,11 +39,15 @@ class Tool:
     tags: str = ""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Program as Go names it -> as it is known."""
+    module_name: str = ""
+    """Folder below tools/; empty: the tool's name."""
+    packages: tuple[str, ...] = ("tool",)
+    """What Go builds; ``tool`` is all that go.mod names as tools."""
 
     @property
     def module(self) -> Path:
         """Folder of go.mod and go.sum."""
-        return HERE / "tools" / self.name
+        return HERE / "tools" / (self.module_name or self.name)
 
     @property
     def folder(self) -> Path:
@@ -62,7 +66,7 @@ class Tool:
         variables = "".join(f" -X {name}={value}" for name, value in sorted(self.variables.items()))
         return [
             *("go", "-C", str(self.module), "build"),
-            *("-tags", self.tags, "-ldflags", f"-s -w{variables}", "-o", f"{out}/", "tool"),
+            *("-tags", self.tags, "-ldflags", f"-s -w{variables}", "-o", f"{out}/", *self.packages),
         ]
 
 
@@ -75,6 +79,13 @@ KUBERNETES: Final = Tool(
         f"{_KUBERNETES_BUILD}.gitMinor": VERSIONS["KUBERNETES_VERSION"].split(".")[1],
     },
 )
+KUBEADM: Final = Tool(
+    "kubeadm",
+    variables=KUBERNETES.variables,
+    module_name=KUBERNETES.name,
+    packages=("k8s.io/kubernetes/cmd/kubeadm",),
+)
+"""What kind makes a cluster with. Not a tool of the module: the bare node has no use for it."""
 COREDNS: Final = Tool("coredns")
 LOCAL_PATH_PROVISIONER: Final = Tool("local-path-provisioner")
 DAPR_CONTROL_PLANE: Final = Tool(
@@ -187,17 +198,20 @@ def dapr_chart() -> Path:
     chart = CACHE / "charts" / f"dapr-{VERSIONS['DAPR_VERSION']}"
     if not chart.exists():
         module = f"github.com/dapr/dapr@v{VERSIONS['DAPR_VERSION']}"
-        downloaded = run(
-            ["go", "-C", DAPR_CONTROL_PLANE.module, "mod", "download", "-json", module], env=_go_environment()
-        )
         with tempfile.TemporaryDirectory(dir=_made(chart.parent)) as scratch:
-            original = Path(json.loads(downloaded)["Dir"]) / "charts" / "dapr"
+            original = sources(DAPR_CONTROL_PLANE, module) / "charts" / "dapr"
             copy = shutil.copytree(original, Path(scratch) / "dapr", copy_function=shutil.copyfile)
             # Go keeps modules read-only; Helm and the cache's owner write.
             for folder in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
                 folder.chmod(0o755)
             copy.rename(chart)
     return chart
+
+
+def sources(tool: Tool, module: str) -> Path:
+    """Where Go keeps the files of ``module`` (``path@version``), which ``tool`` is built from; read-only."""
+    downloaded = run(["go", "-C", tool.module, "mod", "download", "-json", module], env=_go_environment())
+    return Path(json.loads(downloaded)["Dir"])
 
 
 def go_problem(tools: Iterable[Tool]) -> str | None:

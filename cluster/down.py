@@ -56,7 +56,10 @@ def _remove(kube: Kube) -> None:
         _remove_namespace(kube, namespace)
     else:
         kube.core.patch_namespace(namespace, {"metadata": {"annotations": {MADE_BY_UP: None}}})
-    say("images that `make up` pushed are still in the registry")
+    if kube.target.cluster in ENGINE_CLUSTERS:
+        say(f"{kube.target.cluster} stays, `make up` did not make it; the images that it loaded are still on its nodes")
+    else:
+        say("images that `make up` pushed are still in the registry")
 
 
 def _remove_dapr(kube: Kube, made: set[str]) -> None:

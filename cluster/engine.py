@@ -69,6 +69,8 @@ class EngineCluster(ABC):
             archive = None
             if self.engine != "docker":  # kind and minikube ask an engine for images through Docker's API only
                 archive = ROOT / ".kube" / f"{image}.tar"
+                # Podman refuses to write into a file that is there, of an `up` before this one.
+                actions.append(Action(f"no older {archive.name} is there", ("rm", "-f", archive)))
                 save = (self.engine, "save", "--quiet", "--output", archive, reference)
                 actions.append(Action(f"{reference} is in a file", save))
             actions.append(self._load(reference, archive))

@@ -518,6 +518,16 @@ class TestDown:
         assert not kube.made_by_up("daca")
         assert not target.RECORD.exists()
 
+    @pytest.mark.parametrize(("cluster", "where"), [("kind", "on its nodes"), ("current", "in the registry")])
+    def test_it_says_where_images_stay(self, machine, capsys, cluster, where):
+        machine.setattr(down, "Kube", lambda found: kube)
+        kube = FakeKube(namespaces=[_namespace("daca", "release")])
+        kube.target = Target(cluster, "/config", "mine")
+        machine.setattr(Target, "helm", lambda *_: "")
+        kube.target.record()
+        assert command_line.main(["down"]) == 0
+        assert capsys.readouterr().out.rstrip().endswith(where)
+
 
 @pytest.fixture
 def service():

@@ -32,9 +32,9 @@ _DEBOOTSTRAP: Final = ("debootstrap", "--variant=minbase", "--include=ca-certifi
 # What apt has fetched is of no use in an image.
 _LEFT_OUT: Final = ("--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*")
 _DOCKERFILES: Final = HERE / "dockerfiles"
-_CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 # pip and apt work in a build as they do on this machine, whatever certificates or mirrors it is set up for.
-_BORROWED: Final = ("/etc/ssl/certs", "/etc/resolv.conf", "/etc/pip.conf")
+BORROWED: Final = ("/etc/ssl/certs", "/etc/resolv.conf", "/etc/pip.conf")
 # Buildah's mounts end with it, even when it is killed.
 _OWN_MOUNTS: Final = ("unshare", "--mount", "--propagation", "slave", "--")
 _MANIFESTS: Final = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -45,11 +45,13 @@ class BaseImage:
     """An image of the node's own: a Dockerfile of ours, and files for it."""
 
     reference: str
-    dockerfile: str
-    """Folder below dockerfiles/."""
+    dockerfile: str | Path
+    """Folder below dockerfiles/, or one elsewhere by its whole path."""
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Name in the build context -> file."""
+    """Path in the build context -> file."""
     arguments: Mapping[str, str] = field(default_factory=dict)
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    """Path in the build -> folder that is there while it is built. The arguments have to tell what is in it."""
 
     @property
     def key(self) -> str:
@@ -83,7 +85,7 @@ def base_images() -> list[BaseImage]:
             BaseImage(
                 f"{REGISTRY}/dapr/{program}:{version}",
                 "dapr",
-                {program: tool.folder / program, _CERTIFICATES.name: _CERTIFICATES},
+                {program: tool.folder / program, CERTIFICATES.name: CERTIFICATES},
                 {"PROGRAM": program},
             )
             for tool, program, version in dapr
@@ -110,10 +112,8 @@ def push_base_images() -> None:
         keyed = f"{image.reference.rpartition(':')[0]}:key-{image.key}"
         if (digest := _digest(keyed)) and digest == _digest(image.reference):
             continue
-        if "DEBIAN_IMAGE" in image.arguments:
-            _ensure_debian()
         with step(f"{image.reference} is in the registry"):
-            _build(image)
+            build_base(image)
             _push(image.reference, image.reference, keyed)
         _prune(image.reference, "key-", kept=1)
 
@@ -130,7 +130,7 @@ def build_images(root: Path, images: Iterable[str] = IMAGES) -> dict[str, str]:
         for image, reference in references.items():
             if _digest(reference):
                 continue
-            _ensure_python()
+            ensure_python()
             with step(f"{reference} is in the registry"):
                 _bud(dockerfile_of(root, image), context_of(root, image), reference, {"PYTHON_IMAGE": base})
                 _push(reference, reference)
@@ -152,9 +152,9 @@ def build_image(reference: str, context: Path, target: str) -> None:
     service = reference.rpartition(":")[0].rpartition("/")[2]
     _digest(reference)  # asked so that a node that does not run is told before anything is built
     with exclusive():
-        _ensure_python()
+        ensure_python()
         with step(f"{reference} is in the registry"):
-            _bud(context / service / "Dockerfile", context, reference, {"PYTHON_IMAGE": python_image()}, target)
+            _bud(context / service / "Dockerfile", context, reference, {"PYTHON_IMAGE": python_image()}, target=target)
             _push(reference, reference)
         _prune(reference, "skaffold-", kept=KEPT_TAGS)
 
@@ -174,8 +174,9 @@ def _identity(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _ensure_debian() -> None:
-    if _in_cache(debian_image()):
+def ensure_debian() -> None:
+    """Makes :func:`debian_image`, unless the cache has it."""
+    if in_cache(debian_image()):
         return
     with step(f"{debian_image()} is made (debootstrap)"), tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         context = Path(scratch)
@@ -187,10 +188,11 @@ def _ensure_debian() -> None:
         _bud(context / "Dockerfile", context, debian_image(), {})
 
 
-def _ensure_python() -> None:
-    if _in_cache(python_image()):
+def ensure_python() -> None:
+    """Makes :func:`python_image`, unless the cache has it."""
+    if in_cache(python_image()):
         return
-    _ensure_debian()
+    ensure_debian()
     with step(f"{python_image()} is made"), tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         dockerfile = _DOCKERFILES / "python" / "Dockerfile"
         _bud(dockerfile, Path(scratch), python_image(), {"DEBIAN_IMAGE": debian_image()})
@@ -202,36 +204,54 @@ def _mirror() -> list[str]:
     return run(["apt-get", "indextargets", "--format", "$(SITE)", *wanted]).split()[:1]
 
 
-def _build(image: BaseImage) -> None:
+def build_base(image: BaseImage) -> None:
+    """Builds ``image`` into the cache."""
+    if "DEBIAN_IMAGE" in image.arguments:
+        ensure_debian()
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         for name, path in image.files.items():
-            shutil.copy(path, Path(scratch) / name)
-        _bud(_DOCKERFILES / image.dockerfile / "Dockerfile", Path(scratch), image.reference, image.arguments)
+            copy = Path(scratch) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+        dockerfile = _DOCKERFILES / image.dockerfile / "Dockerfile"
+        _bud(dockerfile, Path(scratch), image.reference, image.arguments, mounts=image.mounts)
 
 
-def _bud(dockerfile: Path, context: Path, tag: str, arguments: Mapping[str, str], target: str = "") -> None:
+def _bud(
+    dockerfile: Path,
+    context: Path,
+    tag: str,
+    arguments: Mapping[str, str],
+    *,
+    target: str = "",
+    mounts: Mapping[str, Path] | None = None,
+) -> None:
     log = CACHE / "log" / f"image-{tag.rpartition('/')[2].partition(':')[0]}.log"
     options = ["--isolation", "chroot", "--network", "host", "--layers", "--pull-never", "--tag", tag]
-    for path in _BORROWED:
+    for path in BORROWED:
         if Path(path).exists():
             options += ["--volume", f"{path}:{path}:ro"]
+    for path, folder in (mounts or {}).items():
+        options += ["--volume", f"{folder}:{path}:ro"]
     for name, value in arguments.items():
         options += ["--build-arg", f"{name}={value}"]
     if target:
         options += ["--target", target]
-    _buildah("bud", *options, "--file", dockerfile, context, log=log)
+    buildah("bud", *options, "--file", dockerfile, context, log=log)
 
 
 def _push(image: str, *references: str) -> None:
     for reference in references:
-        _buildah("push", "--tls-verify=false", image, f"docker://{reference}", log=CACHE / "log" / "push.log")
+        buildah("push", "--tls-verify=false", image, f"docker://{reference}", log=CACHE / "log" / "push.log")
 
 
-def _in_cache(image: str) -> bool:
+def in_cache(image: str) -> bool:
+    """Whether the cache has an image of that name."""
     return succeeds(*_buildah_command(), "inspect", "--type", "image", image)
 
 
-def _buildah(*arguments: str | Path, log: Path) -> None:
+def buildah(*arguments: str | Path, log: Path) -> None:
+    """Runs a command of buildah on the images of the cache; what it says goes to ``log``."""
     run_logged([*_buildah_command(), *arguments], log)
 
 

@@ -13,7 +13,7 @@ from cluster.bare.layout import MACHINE_ADDRESS, NODES, Node
 from cluster.shell import run, succeeds
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
-_UNIFIED: Final = _CGROUPS / "cgroup.controllers"
+UNIFIED: Final = _CGROUPS / "cgroup.controllers"
 
 
 class Place(NamedTuple):
@@ -83,35 +83,35 @@ def disconnect(node: Node) -> None:
         succeeds(*place.ip("link", "delete", node.name))
 
 
-def make_cgroups(node: Node) -> None:
-    """Makes the cgroup that the node's kubelet keeps all its pods below, in every hierarchy.
+def make_cgroups(name: str) -> None:
+    """Makes a cgroup in every hierarchy: all that a node's kubelet keeps is below the one with the node's name.
 
     Two kubelets below one cgroup would take each other's pods for pods that are gone.
     """
-    if _UNIFIED.exists():
-        for controller in _UNIFIED.read_text().split():
+    if UNIFIED.exists():
+        for controller in UNIFIED.read_text().split():
             with suppress(OSError):  # not every controller can be shared; the kubelet says when it needs one
                 (_CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
-        (_CGROUPS / node.name).mkdir(exist_ok=True)
+        (_CGROUPS / name).mkdir(exist_ok=True)
         return
     for hierarchy in _hierarchies():
-        group = hierarchy / node.name
+        group = hierarchy / name
         group.mkdir(exist_ok=True)
         for setting in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, which then can't hold a process
             if (group / setting).exists():
                 (group / setting).write_text((hierarchy / setting).read_text())
 
 
-def cgroups(nodes: Iterable[Node] = NODES) -> list[Path]:
-    """The cgroups of ``nodes`` that exist, the innermost first."""
-    tops = [place / node.name for node in nodes for place in (_CGROUPS, *_hierarchies())]
+def cgroups(names: Iterable[str]) -> list[Path]:
+    """The cgroups of these names that exist, and all below them, the innermost first."""
+    tops = [place / name for name in names for place in (_CGROUPS, *_hierarchies())]
     groups = {group for top in tops if top.exists() for group in (top, *top.rglob("*")) if group.is_dir()}
     return sorted(groups, key=lambda group: len(group.parts), reverse=True)
 
 
-def remove_cgroups(node: Node) -> None:
-    """Removes the node's cgroups. Their processes have ended; the kernel may need a moment to notice."""
-    for group in cgroups([node]):
+def remove_cgroups(name: str) -> None:
+    """Removes the cgroups of this name. Their processes have ended; the kernel may need a moment to notice."""
+    for group in cgroups([name]):
         with suppress(OSError):
             group.rmdir()
 

@@ -143,7 +143,7 @@ def leftovers() -> list[str]:
     return [
         *(f"process {pid}" for pid in processes.strays()),
         *(f"interface {name}" for name in machine.interfaces()),
-        *(f"cgroup {group}" for group in machine.cgroups()),
+        *(f"cgroup {group}" for group in machine.cgroups(node.name for node in NODES)),
         *(f"mount {mount}" for mount in _mounts()),
         *([f"folder {STATE}"] if STATE.exists() else []),
     ]
@@ -162,7 +162,7 @@ def _live(nodes: Iterable[Node]) -> dict[Node, datetime]:
         if process is None or process.recipe != init.recipe:
             # What belongs to another life of the node is of no use; a kubelet waits for every old cgroup in vain.
             _end(node)
-            machine.make_cgroups(node)
+            machine.make_cgroups(node.name)
             born[node] = datetime.now(UTC)
             with step(f"{node.name} has namespaces of its own"):
                 processes.start_init(node)
@@ -181,9 +181,9 @@ def _end(node: Node) -> None:
     """Ends the node's processes, and waits until the kernel has cleared away what they had."""
     processes.kill(processes.strays(node))
     end = time.monotonic() + GONE_SECONDS
-    while (machine.links(node) or machine.cgroups([node])) and time.monotonic() < end:
+    while (machine.links(node) or machine.cgroups([node.name])) and time.monotonic() < end:
         machine.disconnect(node)
-        machine.remove_cgroups(node)
+        machine.remove_cgroups(node.name)
         time.sleep(POLL_SECONDS)
 
 

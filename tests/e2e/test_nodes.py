@@ -87,7 +87,7 @@ def test_a_node_leaves_and_nothing_of_it_stays(two_nodes):
     assert {pod.spec.node_name for pod in pods(two_nodes)} == {FIRST.name}
     assert processes.strays(SECOND) == []
     assert machine.interfaces() == [FIRST.name]
-    assert machine.cgroups([SECOND]) == []
+    assert machine.cgroups([SECOND.name]) == []
     assert not SECOND.state.exists()
 
 
