@@ -520,8 +520,8 @@ class TestDown:
 
     @pytest.mark.parametrize(("cluster", "where"), [("kind", "on its nodes"), ("current", "in the registry")])
     def test_it_says_where_images_stay(self, machine, capsys, cluster, where):
-        machine.setattr(down, "Kube", lambda found: kube)
         kube = FakeKube(namespaces=[_namespace("daca", "release")])
+        machine.setattr(down, "Kube", lambda _: kube)
         kube.target = Target(cluster, "/config", "mine")
         machine.setattr(Target, "helm", lambda *_: "")
         kube.target.record()
