@@ -597,7 +597,7 @@ class TestLong:
     )
 
     def test_a_message_that_was_not_answered_with_its_number_is_said(self, stream: Callable[[bytes], str]) -> None:
-        with closing(long.Person(stream(b'{"sequence": 1}'), "somebody")) as person:
+        with closing(long.Person(stream(b'{"sequence": 1, "reply": ""}'), "somebody")) as person:
             assert len(person.say_until(1)) == 1
             with pytest.raises(CommandError, match="message 2 was answered 200"):
                 person.say_until(2)
