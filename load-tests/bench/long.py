@@ -94,8 +94,9 @@ class Person:
             yield 1000 * (time.perf_counter() - began)
 
     def _text(self) -> str:
-        text = f"message {self.sent} "
-        return text + (FILLING * self._characters)[: max(0, self._characters - len(text))]
+        text = f"message {self.sent}"
+        room = self._characters - len(text) - 1
+        return f"{text} {(FILLING * room)[:room]}" if room > 0 else text
 
 
 def main(arguments: list[str] | None = None) -> int:
