@@ -234,6 +234,10 @@ class TestVerify:
         assert ("ServiceAccount", pod["serviceAccountName"]) in manifests
         (only,) = pod["containers"]
         assert only["name"] == test["container"]["name"]
+        read = set(re.findall(r"""environ\[['"]([A-Z_]+)""", "".join(scripts.values())))
+        given = {item["name"]: item["value"] for item in only["env"]}
+        assert given.keys() == {name for name in read if not name.startswith("KUBERNETES_")}
+        assert given["RELEASE"] == CONFIG["manifests"]["helm"]["releases"][0]["name"]
         for url in (item["value"] for item in only["env"] if item["name"].endswith("_URL")):
             name, port = url.removeprefix("http://").split(":")
             assert manifests["Service", name]["spec"]["ports"][0]["port"] == int(port)

@@ -67,7 +67,7 @@ def test_without_a_key_gemini_is_a_clear_503_and_a_key_made_later_is_used(cluste
         assert cluster.actor(user_id, "GetConversationHistory") == []
         assert len(cluster.pods("chat-service")) == len(pods)
 
-        _make_key(cluster, {KEY_SECRET: base64.b64encode(b"a key").decode()})
+        _make_key(cluster, {KEY_SECRET: base64.b64encode(b"a-key\n").decode()})
         answered = cluster.wait_for(lambda: _ok(cluster.chat({"user_id": user_id, "text": "Hi there"})))
         assert answered["user_id"] == user_id
         assert _names(cluster) == pods
