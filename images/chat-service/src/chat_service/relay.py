@@ -114,11 +114,11 @@ class Relay:
             Problem: 503, the session can't be found.
         """
         deadline = time.monotonic() + self._wait_seconds
-        backoff, seconds = Backoff(0.05, 0.5), patience()
+        backoff, time_outs = Backoff(0.05, 0.5), patience()
         failures = 0
         while True:
             try:
-                address = await self._find(request.user_id, seconds)
+                address = await self._find(request.user_id, time_outs)
             except (DaprError, DaprUnavailable) as error:
                 if time.monotonic() >= deadline:
                     raise unreachable(error) from error
@@ -143,7 +143,7 @@ class Relay:
                 return None
             await asyncio.sleep(backoff.next())
 
-    async def _find(self, user_id: str, seconds: Backoff) -> str | None:
+    async def _find(self, user_id: str, time_outs: Backoff) -> str | None:
         """Where a user's session lives; ``None``: here."""
         if self._sessions.here(user_id) is not None:
             return None
@@ -152,7 +152,7 @@ class Relay:
             self._known.move_to_end(user_id)
             return known.address
         found_at = time.monotonic()
-        address = (await self._sessions.call(user_id, LOCATE, NOTHING, seconds=seconds.next())).address
+        address = (await self._sessions.call(user_id, LOCATE, NOTHING, seconds=time_outs.next())).address
         if address == self._address:
             return None
         self._known[user_id] = _Whereabouts(address, found_at)

@@ -166,19 +166,19 @@ class Turns:
     async def _next(
         self, turn: Turn, arguments: BeginTurn, deadline: float, listener: Listener
     ) -> protocol.Granted | protocol.Replayed:
-        backoff, seconds = Backoff(0.05, 1.0), patience()
+        backoff, time_outs = Backoff(0.05, 1.0), patience()
         while True:
             session = self._sessions.here(turn.user_id)
             asked, arguments = arguments, arguments.model_copy(update={"requeued": True})  # wherever it asks again
             try:
-                answer = await self._ask(turn.user_id, session, asked, seconds.next())
+                answer = await self._ask(turn.user_id, session, asked, time_outs.next())
             except (DaprError, DaprUnavailable) as error:
                 if time.monotonic() >= deadline:
                     raise unreachable(error) from error
                 _log.info("a session did not answer, asking again", extra={"error": type(error).__name__})
                 await asyncio.sleep(backoff.next())
                 continue
-            seconds.reset()
+            time_outs.reset()
             if isinstance(answer, (protocol.Granted, protocol.Replayed)):
                 return answer
             if not isinstance(answer, protocol.Busy):
@@ -240,11 +240,11 @@ class Turns:
             finish_reason=reply.finish,
         )
         deadline = time.monotonic() + COMPLETE_SECONDS
-        backoff, seconds = Backoff(0.05, 1.0), patience()
+        backoff, time_outs = Backoff(0.05, 1.0), patience()
         unknown = False
         while True:
             try:
-                answer = await self._sessions.call(turn.user_id, COMPLETE, arguments, seconds=seconds.next())
+                answer = await self._sessions.call(turn.user_id, COMPLETE, arguments, seconds=time_outs.next())
             except (DaprError, DaprUnavailable) as error:
                 if isinstance(error, DaprError) and error.store_full and not unknown:
                     raise store_full() from error
